@@ -1,0 +1,105 @@
+"""Reports as rich tables for people, and as plain data for `--json`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:  # for annotations alone: the exporter and the verifier load torch, which showing an inspection does not need
+    from .exporting import ExportReport
+    from .inspection import Inspection
+    from .verify import CaseResult, VerifyReport
+
+
+def megabytes(size_bytes: int) -> str:
+    """A file size as people read it."""
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 100_000 else f"{size_bytes / 1e3:.1f} kB"
+
+
+def export_json(report: ExportReport) -> dict[str, Any]:
+    """Plain data of an export."""
+    return {
+        "path": str(report.path),
+        "size_bytes": report.size_bytes,
+        "notes": list(report.notes),
+        "manifest": report.manifest.model_dump(mode="json"),
+    }
+
+
+def show_export(console: Console, report: ExportReport) -> None:
+    """What was written where, and what should be known about it."""
+    m = report.manifest
+    console.print(f"[green]wrote[/] {escape(str(report.path))}  {megabytes(report.size_bytes)}", soft_wrap=True)
+    sizes = f"{m.layers} layers of {m.hidden_size}, {m.vocab_size} tokens, {m.precision}"
+    console.print(f"{escape(m.name)}: {m.architecture}, {sizes}", soft_wrap=True)
+    for note in report.notes:
+        console.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
+
+
+def fields_table(title: str, rows: list[tuple[str, str]]) -> Table:
+    """Two columns without lines."""
+    table = Table(title=escape(title), title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)
+    table.add_column(style="cyan", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(escape(name), escape(value))
+    return table
+
+
+def show_inspection(console: Console, inspection: Inspection) -> None:
+    """Manifest, files, inputs and outputs."""
+    m = inspection.manifest
+    hidden = {"files", "chat_template", "targets", "source", "schema_version"}
+    fields = [(name, str(value)) for name, value in m.model_dump(mode="json").items() if name not in hidden]
+    fields.append(("source", f"{m.source.checkpoint} {m.source.revision or ''}".strip()))
+    fields.append(("targets", ", ".join(f"{target.engine}: {target.file}" for target in m.targets)))
+    fields.append(("chat_template", f"{len(m.chat_template)} characters" if m.chat_template else "none"))
+    fields.append(("parameters", f"{inspection.parameters:,}"))
+    fields.append(("functions", ", ".join(inspection.functions)))
+    fields.append(("operators", ", ".join(f"{count} {name}" for name, count in inspection.operators.items())))
+    files = [(name, megabytes(size)) for name, size in inspection.file_bytes.items()]
+    parts = [fields_table(str(inspection.path), fields), fields_table("files", files)]
+    for title, values in (("inputs", inspection.inputs), ("outputs", inspection.outputs)):
+        parts.append(fields_table(title, [(v.name, f"{v.element_type} [{', '.join(map(str, v.shape))}]") for v in values]))
+    console.print(Group(*parts))
+
+
+def verify_json(report: VerifyReport) -> dict[str, Any]:
+    """Plain data of a verification."""
+    return {
+        "precision": report.precision,
+        "passed": report.passed,
+        "criterion": str(report.tolerance),
+        "largest_error": report.largest_error,
+        "agreement": report.agreement,
+        "cases": [asdict(result) | {"passed": report.tolerance.passes(result)} for result in report.results],
+    }
+
+
+def show_verify(console: Console, report: VerifyReport) -> None:
+    """One line per case, then the verdict."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("case", overflow="fold")
+    for heading in ("tokens", "error", "allowed", "relative", "top-1"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("")
+    for result in report.results:
+        allowed = f"{result.tolerance:.0e}" if report.precision == "fp32" else "-"
+        measures = (f"{result.largest_error:.1e}", allowed, f"{result.relative_error:.1e}", f"{result.agreement:.0%}")
+        table.add_row(result.name, str(result.positions), *measures, verdict(report, result))
+    console.print(table)
+    console.print(f"largest error {report.largest_error:.1e}, same top-1 {report.agreement:.1%}", soft_wrap=True)
+    console.print(f"{'[green]passed[/]' if report.passed else '[red]failed[/]'} {report.tolerance}", soft_wrap=True)
+
+
+def verdict(report: VerifyReport, result: CaseResult) -> str:
+    """`ok`, or what is wrong with a case."""
+    if report.tolerance.passes(result):
+        return "[green]ok[/]"
+    if not result.finite:
+        return "[red]not finite[/]"
+    return f"[red]{result.wrong_decisions} wrong choices[/]" if result.wrong_decisions else "[red]fails[/]"

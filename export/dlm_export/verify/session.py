@@ -1,0 +1,116 @@
+"""The exported graph in ONNX Runtime, asked in terms of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from dlm_kernels.unmask import UnmaskInputs
+from dlm_runtime.bundle import Bundle, Manifest
+from dlm_runtime.errors import EngineError
+from numpy.typing import NDArray
+
+from .cases import Case
+
+Floats = NDArray[np.float32]
+Past = Sequence[tuple[Floats, Floats]]  # per layer, keys and values [Hkv, p, dh]
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class StepAnswer:
+    """Inputs and outputs of one step by name; padding is still in them."""
+
+    feed: Arrays
+    outputs: Arrays
+
+    def unmask_inputs(self) -> UnmaskInputs:
+        """What `dlm::ParallelUnmask` got in this step, rebuilt from the step's own inputs and its logits."""
+        feed, window = self.feed, self.feed["allow_rows"].shape[1]
+        index = feed["window_start"][:, None] + np.arange(window)
+        clipped = np.minimum(index, feed["input_ids"].shape[1] - 1)
+        return UnmaskInputs(
+            logits=self.outputs["logits"],
+            tokens=np.take_along_axis(feed["input_ids"], clipped, 1),
+            live=index < feed["query_lengths"][:, None],
+            positions=np.take_along_axis(feed["position_ids"], clipped, 1),
+            **{name: feed[name] for name in ("allow_rows", "allow_table", "quota", "threshold", "temperature", "seed", "step")},
+        )
+
+
+class StepSession:
+    """A loaded step graph. Raises EngineError where ONNX Runtime cannot load it."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.manifest: Manifest = bundle.manifest
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would slow torch down
+        try:
+            self._session = onnxruntime.InferenceSession(bundle.model_path, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+            raise EngineError(f"ONNX Runtime cannot load {bundle.model_path}: {error}", "Export the bundle again") from error
+        self._output_names = [output.name for output in self._session.get_outputs()]
+
+    def answer(self, case: Case, pasts: Sequence[Past], rng: np.random.Generator) -> StepAnswer:
+        """Run one case; `pasts` holds each row's committed keys and values. Padding is filled with noise that must not matter."""
+        m = self.manifest
+        feed = token_inputs(case, m, rng) | past_inputs(case, pasts, m, rng) | unmask_settings(case, m, rng)
+        return self.run(feed)
+
+    def run(self, feed: Arrays) -> StepAnswer:
+        """Run one step from its named inputs, all outputs fetched."""
+        outputs = self._session.run(self._output_names, feed)
+        return StepAnswer(feed, {name: np.asarray(value) for name, value in zip(self._output_names, outputs, strict=True)})
+
+
+def token_inputs(case: Case, manifest: Manifest, rng: np.random.Generator) -> Arrays:
+    """Tokens, positions and lengths, with arbitrary tokens on padding."""
+    shape = (len(case.rows), case.length)
+    input_ids, position_ids = rng.integers(0, manifest.vocab_size, shape), np.zeros(shape, np.int64)
+    for index, row in enumerate(case.rows):
+        size = len(row.query_ids)
+        input_ids[index, :size] = row.query_ids
+        position_ids[index, :size] = row.positions[len(row.past_ids) :]
+    query_lengths = np.array([len(row.query_ids) for row in case.rows], np.int64)
+    return {
+        "input_ids": input_ids,
+        "position_ids": position_ids,
+        "past_lengths": np.array([len(row.past_ids) for row in case.rows], np.int64),
+        "query_lengths": query_lengths,
+        "causal": np.array([row.causal for row in case.rows]),
+        "window_start": query_lengths - 1 if case.last_only else np.zeros_like(query_lengths),
+    }
+
+
+def past_inputs(case: Case, pasts: Sequence[Past], manifest: Manifest, rng: np.random.Generator) -> Arrays:
+    """Keys and values of every layer, padded to the longest past with noise."""
+    shape = (len(case.rows), manifest.kv_heads, case.past_length, manifest.head_dim)
+    arrays: Arrays = {}
+    for layer in range(manifest.layers):
+        for part, name in enumerate(("key", "value")):
+            padded = rng.standard_normal(shape, dtype=np.float32) * 10
+            for index, row in enumerate(case.rows):
+                if len(row.past_ids):
+                    padded[index, :, : len(row.past_ids)] = pasts[index][layer][part]
+            arrays[f"past.{layer}.{name}"] = padded
+    return arrays
+
+
+def unmask_settings(case: Case, manifest: Manifest, rng: np.random.Generator) -> Arrays:
+    """Unequal decoding settings per row, some of them warm, under a table that bans some tokens in its second row."""
+    rows, window = len(case.rows), 1 if case.last_only else case.length
+    allow_table = np.zeros((2, manifest.vocab_size), np.float32)
+    allow_table[:, manifest.mask_token_id] = -np.inf
+    allow_table[1, rng.random(manifest.vocab_size) < 0.5] = -np.inf
+    return {
+        "allow_rows": rng.integers(0, 2, (rows, window)),
+        "allow_table": allow_table,
+        "quota": rng.integers(0, 4, rows),
+        "threshold": rng.uniform(0.2, 1.1, rows).astype(np.float32),
+        "temperature": np.where(np.arange(rows) % 2, 0.7, 0.0).astype(np.float32),
+        "seed": rng.integers(0, 2**62, rows),
+        "step": np.arange(rows, dtype=np.int64),
+    }

@@ -1,0 +1,59 @@
+"""The plain answer: torch, one row at a time, no padding, the mask written out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..denoiser import Denoiser, KeyValue
+from .cases import Row
+
+Floats = NDArray[np.float32]
+SMALL_MODEL_PARAMETERS = 100_000_000
+
+
+@dataclass(frozen=True)
+class RowAnswer:
+    """What one row computes. P and n are this row's own lengths; keys and values are per layer."""
+
+    logits: Floats  # [n, V]
+    past: list[tuple[Floats, Floats]]  # [Hkv, P, dh]
+    present: list[tuple[Floats, Floats]]  # [Hkv, n, dh]
+
+
+@contextmanager
+def suitable_threads(denoiser: Denoiser) -> Iterator[None]:
+    """One thread for a small model: several would spend more time waiting for each other than working, a busy machine's most of all."""
+    before = torch.get_num_threads()
+    if sum(parameter.numel() for parameter in denoiser.parameters()) < SMALL_MODEL_PARAMETERS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@torch.no_grad()
+def torch_answer(denoiser: Denoiser, row: Row) -> RowAnswer:
+    """Commit the past causally, then forward the query against it."""
+    positions = torch.from_numpy(row.positions)[None]
+    past_size, query_size = len(row.past_ids), len(row.query_ids)
+    past: list[KeyValue] | None = None
+    if past_size:
+        lower = torch.ones(past_size, past_size, dtype=torch.bool).tril()[None, None]
+        _, past = denoiser(torch.from_numpy(row.past_ids)[None], positions[:, :past_size], lower)
+    among = torch.ones(query_size, query_size, dtype=torch.bool)
+    among = among.tril() if row.causal else among
+    mask = torch.cat((torch.ones(query_size, past_size, dtype=torch.bool), among), dim=1)[None, None]
+    logits, present = denoiser(torch.from_numpy(row.query_ids)[None], positions[:, past_size:], mask, past)
+    return RowAnswer(logits[0].numpy(), to_arrays(past or []), to_arrays(present))
+
+
+def to_arrays(pairs: list[KeyValue]) -> list[tuple[Floats, Floats]]:
+    """Drop the batch dimension of one row's keys and values."""
+    return [(key[0].numpy(), value[0].numpy()) for key, value in pairs]

@@ -1,0 +1,174 @@
+"""Checkpoint to bundle, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from dlm_export import exporting
+from dlm_export.errors import CheckpointError, OutputError
+from dlm_export.exporting import export_bundle
+from dlm_runtime.bundle import Bundle
+
+
+def leftovers(out: Path) -> list[str]:
+    """What lies beside the bundle."""
+    return sorted(entry.name for entry in out.parent.iterdir()) if out.parent.exists() else []
+
+
+def test_bundle_loads_and_says_what_it_is(golden_checkpoint: Path, out: Path) -> None:
+    report = export_bundle(golden_checkpoint, out)
+    bundle = Bundle.load(out)
+    m = bundle.manifest
+    assert m == report.manifest
+    assert (m.name, m.family, m.architecture) == ("nemotron_labs_diffusion", "nemotron_labs_diffusion", "NemotronLabsDiffusionModel")
+    assert (m.precision, m.opset, m.top_k, m.block_length, m.logit_shift, m.context_mask) == ("fp32", 18, 8, 8, 0, "causal")
+    assert (m.mask_token_id, m.bos_token_id, m.eos_token_ids, m.banned_token_ids) == (100, 1, (11,), (100,))
+    assert (m.modes, m.default_mode, m.default_threshold) == (("diffusion", "self_speculation", "ar"), "diffusion", 0.9)
+    assert m.source.checkpoint == "nemotron_labs_diffusion"
+    assert bundle.tokenizer_path is None
+    assert leftovers(out) == ["bundle"]
+    assert report.size_bytes == sum(file.stat().st_size for file in out.iterdir())
+
+
+def test_checkpoint_without_tokenizer_is_noted(golden_checkpoint: Path, out: Path) -> None:
+    notes = export_bundle(golden_checkpoint, out).notes
+    assert [note.split(":")[0] for note in notes] == ["The checkpoint has no tokenizer.json", "The checkpoint has no chat template"]
+
+
+def test_tokenizer_and_template_are_carried_over(checkpoint: Any, out: Path) -> None:
+    checkpoint.add_tokenizer()
+    report = export_bundle(checkpoint.path, out, name="tavern")
+    assert report.notes == ()
+    assert (out / "tokenizer.json").read_bytes() == (checkpoint.path / "tokenizer.json").read_bytes()
+    manifest = Bundle.load(out).manifest
+    assert manifest.name == "tavern"
+    assert manifest.chat_template == "{{ messages[0].content }}"
+    assert manifest.banned_token_ids == (100, 103)  # special tokens, the end-of-text id 11 excepted
+
+
+@pytest.mark.parametrize("template", ["plain", [{"name": "tool", "template": "no"}, {"name": "default", "template": "plain"}]])
+def test_template_from_tokenizer_config(checkpoint: Any, out: Path, template: object) -> None:
+    (checkpoint.path / "tokenizer_config.json").write_text(json.dumps({"chat_template": template}), encoding="utf-8")
+    export_bundle(checkpoint.path, out)
+    assert Bundle.load(out).manifest.chat_template == "plain"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("tokenizer.json", "{", "tokenizer.json: is not readable JSON"),
+        ("tokenizer.json", '{"added_tokens": [{"id": 256, "special": true}]}', "added_tokens: holds id 256, the model has 256"),
+        ("tokenizer.json", '{"added_tokens": [{"special": true}]}', "added_tokens: has an entry without id"),
+        ("tokenizer_config.json", '{"chat_template": 3}', "chat_template: is 3, expected text"),
+    ],
+)
+def test_broken_tokenizer_files(checkpoint: Any, out: Path, name: str, text: str, message: str) -> None:
+    (checkpoint.path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(CheckpointError) as caught:
+        export_bundle(checkpoint.path, out)
+    assert message in str(caught.value)
+    assert leftovers(out) == []
+
+
+def test_ids_beyond_the_vocabulary(checkpoint: Any, out: Path) -> None:
+    checkpoint.config(mask_token_id=256)
+    with pytest.raises(CheckpointError, match="special token ids: go up to 256, vocab_size is 256"):
+        export_bundle(checkpoint.path, out)
+
+
+def test_tied_head_is_stored_once(checkpoint: Any, out: Path) -> None:
+    checkpoint.tie()
+    export_bundle(checkpoint.path, out)
+    shapes = [tuple(tensor.dims) for tensor in onnx.load(out / "model.onnx").graph.initializer]
+    assert shapes.count((256, 64)) == 1
+    assert (64, 256) not in shapes
+
+
+def test_surplus_tensors_are_noted(checkpoint: Any, out: Path) -> None:
+    checkpoint.tensors(lambda tensors: tensors.update({"extra.weight": tensors["encoder.norm.weight"].clone()}))
+    assert "1 tensors of the checkpoint belong to nothing in this architecture" in export_bundle(checkpoint.path, out).notes[-1]
+
+
+def test_int8_is_smaller(golden_checkpoint: Path, out: Path, golden_bundle_path: Path) -> None:
+    report = export_bundle(golden_checkpoint, out, precision="int8")
+    assert report.manifest.precision == "int8"
+    assert report.size_bytes < 0.5 * sum(file.stat().st_size for file in golden_bundle_path.iterdir())
+
+
+def test_large_weights_go_to_a_file_of_their_own(golden_checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "INLINE_LIMIT_BYTES", 1000)
+    export_bundle(golden_checkpoint, out)
+    bundle = Bundle.load(out)
+    assert set(bundle.manifest.files) == {"model.onnx", "model.onnx.data"}
+    assert (out / "model.onnx").stat().st_size < (out / "model.onnx.data").stat().st_size
+
+
+def test_existing_folder_is_left_alone(golden_checkpoint: Path, out: Path) -> None:
+    out.mkdir(parents=True)
+    (out / "diary.txt").write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match=r"is not empty\. Choose another --out, or replace the bundle there with --force"):
+        export_bundle(golden_checkpoint, out)
+    with pytest.raises(OutputError, match=r"holds no manifest\.json, so --force does not replace it"):
+        export_bundle(golden_checkpoint, out, force=True)
+    assert (out / "diary.txt").read_text(encoding="utf-8") == "mine"
+
+
+def test_file_in_the_way(golden_checkpoint: Path, out: Path) -> None:
+    out.parent.mkdir()
+    out.write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="exists and is not a folder"):
+        export_bundle(golden_checkpoint, out, force=True)
+
+
+def test_parent_that_is_a_file(golden_checkpoint: Path, out: Path) -> None:
+    out.parent.write_text("mine", encoding="utf-8")
+    with pytest.raises(OutputError, match="cannot be written"):
+        export_bundle(golden_checkpoint, out)
+
+
+def test_empty_folder_is_used_and_force_replaces_a_bundle(golden_checkpoint: Path, out: Path) -> None:
+    out.mkdir(parents=True)
+    export_bundle(golden_checkpoint, out, name="first")
+    (out / "stale.txt").write_text("old", encoding="utf-8")
+    export_bundle(golden_checkpoint, out, name="second", force=True)
+    assert Bundle.load(out).manifest.name == "second"
+    assert leftovers(out) == ["bundle"]
+    assert not (out / "stale.txt").exists()
+
+
+@pytest.mark.parametrize("problem", [KeyboardInterrupt(), OSError(28, "No space left on device"), RuntimeError("boom")])
+def test_interrupted_export_leaves_nothing(
+    golden_checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch, problem: BaseException
+) -> None:
+    def half_write(model: onnx.ModelProto, folder: Path) -> None:
+        (folder / "model.onnx").write_bytes(b"half")
+        raise problem
+
+    monkeypatch.setattr(exporting, "save_model", half_write)
+    with pytest.raises(OutputError if isinstance(problem, OSError) else type(problem)):
+        export_bundle(golden_checkpoint, out)
+    assert leftovers(out) == []
+
+
+def test_interrupted_replacement_keeps_the_old_bundle(golden_checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_bundle(golden_checkpoint, out, name="old")
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(exporting, "save_model", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        export_bundle(golden_checkpoint, out, name="new", force=True)
+    assert Bundle.load(out).manifest.name == "old"
+    assert leftovers(out) == ["bundle"]
+
+
+def test_broken_weights_leave_nothing(checkpoint: Any, out: Path) -> None:
+    checkpoint.tensors(lambda tensors: tensors.pop("encoder.norm.weight"))
+    with pytest.raises(CheckpointError, match=r"encoder\.norm\.weight: is missing"):
+        export_bundle(checkpoint.path, out)
+    assert leftovers(out) == []

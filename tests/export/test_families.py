@@ -1,0 +1,126 @@
+"""From config.json to sizes and ids."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dlm_export.checkpoint import Checkpoint
+from dlm_export.denoiser import DenoiserConfig, YarnScaling
+from dlm_export.errors import CheckpointError, UnknownFamily
+from dlm_export.families import FAMILIES, family_of
+
+
+def config_of(path: Path) -> DenoiserConfig:
+    checkpoint = Checkpoint.open(path)
+    return family_of(checkpoint).denoiser_config(checkpoint)
+
+
+def test_golden_config(golden_checkpoint: Path) -> None:
+    assert config_of(golden_checkpoint) == DenoiserConfig(
+        vocab_size=256,
+        hidden_size=64,
+        intermediate_size=160,
+        layers=2,
+        heads=4,
+        kv_heads=2,
+        head_dim=16,
+        rope_theta=2000.0,
+        norm_eps=1e-5,
+        yarn=YarnScaling(factor=16.0, original_max_positions=16384, attention_factor=1.0),
+        query_scale_beta=0.1,
+        query_scale_positions=16384,
+    )
+
+
+def test_golden_ids(golden_checkpoint: Path) -> None:
+    checkpoint = Checkpoint.open(golden_checkpoint)
+    tokens = family_of(checkpoint).special_tokens(checkpoint)
+    assert (tokens.mask_token_id, tokens.bos_token_id, tokens.eos_token_ids, tokens.pad_token_id, tokens.block_length) == (
+        100,
+        1,
+        (11,),
+        11,
+        8,
+    )
+
+
+def test_key_names() -> None:
+    family = FAMILIES["NemotronLabsDiffusionModel"]
+    assert family.checkpoint_key("layers.3.self_attn.q_proj.weight") == "encoder.layers.3.self_attn.q_proj.weight"
+    assert family.checkpoint_key("head.weight") == "diffusion_head.weight"
+
+
+def test_unknown_architecture_lists_the_known_ones(checkpoint: Any) -> None:
+    checkpoint.config(architectures=["GPT2LMHeadModel"])
+    with pytest.raises(UnknownFamily, match="'GPT2LMHeadModel' is not supported; known ones are NemotronLabsDiffusionModel"):
+        config_of(checkpoint.path)
+
+
+@pytest.mark.parametrize("architectures", [None, [], "NemotronLabsDiffusionModel", [3]])
+def test_architectures_must_be_a_list_of_names(checkpoint: Any, architectures: object) -> None:
+    checkpoint.config(architectures=architectures)
+    with pytest.raises(CheckpointError, match=r"config\.json: architectures"):
+        config_of(checkpoint.path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("hidden_size", None, "hidden_size: is None, expected a whole number"),
+        ("num_hidden_layers", 0, "num_hidden_layers: is 0, expected a whole number of at least 1"),
+        ("vocab_size", "many", "vocab_size: is 'many'"),
+        ("rms_norm_eps", True, "rms_norm_eps: is True, expected a number"),
+        ("num_key_value_heads", 3, "sizes: do not fit together: heads=4 is not a multiple of kv_heads=3"),
+        ("hidden_act", "gelu", "hidden_act: is 'gelu', only 'silu' can be exported"),
+        ("attention_bias", True, "attention_bias: is True"),
+        ("mlp_bias", True, "mlp_bias: is True"),
+        ("sliding_window", 4096, "sliding_window: is 4096"),
+        ("rope_parameters", {"rope_type": "llama3", "rope_theta": 1e4}, "rope_parameters.rope_type: is 'llama3'"),
+        ("rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}, "rope_parameters.factor: is None"),
+        ("rope_parameters", "yarn", "rope_parameters: is 'yarn', expected an object"),
+    ],
+)
+def test_config_that_cannot_be_computed_exactly_is_refused(checkpoint: Any, field: str, value: object, message: str) -> None:
+    checkpoint.config(**{field: value})
+    with pytest.raises(CheckpointError) as caught:
+        config_of(checkpoint.path)
+    assert message in str(caught.value)
+
+
+def test_plain_rotary_positions(checkpoint: Any) -> None:
+    checkpoint.config(rope_parameters={"rope_type": "default", "rope_theta": 1e4}, tie_word_embeddings=True)
+    config = config_of(checkpoint.path)
+    assert config.yarn is None
+    assert config.query_scale_beta == 0
+    assert config.tied
+
+
+@pytest.mark.parametrize(
+    ("extra", "factor"), [({}, 1.2772588), ({"mscale": 1.0, "mscale_all_dim": 0.5}, 1.1217511), ({"attention_factor": 0.7}, 0.7)]
+)
+def test_yarn_attention_factor(checkpoint: Any, extra: dict[str, float], factor: float) -> None:
+    yarn = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 16.0, "original_max_position_embeddings": 4096}
+    checkpoint.config(rope_parameters=yarn | extra)
+    config = config_of(checkpoint.path)
+    assert config.yarn is not None
+    assert config.yarn.attention_factor == pytest.approx(factor)
+
+
+def test_ids_from_generation_config(checkpoint: Any) -> None:
+    checkpoint.config(eos_token_id=None)
+    opened = Checkpoint.open(checkpoint.path)
+    with pytest.raises(CheckpointError, match="eos_token_id: is missing"):
+        family_of(opened).special_tokens(opened)
+    (checkpoint.path / "generation_config.json").write_text('{"eos_token_id": [7, 9], "pad_token_id": 3}', encoding="utf-8")
+    tokens = family_of(opened).special_tokens(opened)
+    assert (tokens.eos_token_ids, tokens.pad_token_id) == ((7, 9), 3)
+
+
+@pytest.mark.parametrize("change", [{"mask_token_id": None}, {"mask_token_id": 11}, {"eos_token_id": "end"}, {"eos_token_id": [-1]}])
+def test_bad_ids(checkpoint: Any, change: dict[str, object]) -> None:
+    checkpoint.config(**change)
+    opened = Checkpoint.open(checkpoint.path)
+    with pytest.raises(CheckpointError, match=r"config\.json: "):
+        family_of(opened).special_tokens(opened)

@@ -1,0 +1,153 @@
+"""The step graph: its form, and that neither padding nor caching nor neighbours change what a row computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from dlm_export.exporting import export_bundle
+from dlm_export.verify.cases import Case, Row
+from dlm_export.verify.session import Past, StepAnswer, StepSession
+from dlm_runtime.bundle import Bundle
+
+LAYERS = 2
+RNG = np.random.default_rng(5)
+TEXT = RNG.integers(0, 256, 30)
+NOTHING = np.empty(0, np.int64)
+
+
+@pytest.fixture(scope="module", params=["fp32", "int8"])
+def session(request: pytest.FixtureRequest, golden_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> StepSession:
+    folder = tmp_path_factory.mktemp("graph") / request.param
+    export_bundle(golden_checkpoint, folder, precision=request.param)
+    return StepSession(Bundle.load(folder))
+
+
+@pytest.fixture(scope="module")
+def model(golden_bundle_path: Path) -> onnx.ModelProto:
+    return onnx.load(golden_bundle_path / "model.onnx")
+
+
+def step(session: StepSession, *rows: Row, pasts: list[Past] | None = None, noise: int = 0) -> StepAnswer:
+    """One step; `noise` seeds what stands on padding."""
+    return session.answer(Case("test", rows), pasts or [()] * len(rows), np.random.default_rng(noise))
+
+
+def past_of(answer: StepAnswer, row: int, size: int) -> Past:
+    """The first `size` keys and values that a step computed for a row."""
+    outputs = answer.outputs
+    return [(outputs[f"present.{i}.key"][row, :, :size], outputs[f"present.{i}.value"][row, :, :size]) for i in range(LAYERS)]
+
+
+def close(session: StepSession, found: np.ndarray, expected: np.ndarray) -> None:
+    """Equal up to rounding; in int8 one row's rounding may move a value by one of 127 steps, hence the wider bound."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5 if session.manifest.precision == "fp32" else 0.5)
+    assert np.median(np.abs(found - expected)) < 1e-2
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_cached_equals_uncached(session: StepSession, causal: bool) -> None:
+    """A causal prefix of 12 and what follows, against all of it at once (causal) or against two steps of the prefix (block)."""
+    whole = step(session, Row(NOTHING, TEXT, causal=True))
+    prefix = step(session, Row(NOTHING, TEXT[:12], causal=True))
+    again = step(session, Row(TEXT[:5], TEXT[5:12], causal=True), pasts=[past_of(prefix, 0, 5)])
+    rebuilt: Past = [
+        (np.concatenate((k, again.outputs[f"present.{i}.key"][0]), 1), np.concatenate((v, again.outputs[f"present.{i}.value"][0]), 1))
+        for i, (k, v) in enumerate(past_of(prefix, 0, 5))
+    ]
+    after = step(session, Row(TEXT[:12], TEXT[12:], causal), pasts=[past_of(prefix, 0, 12)])
+    if causal:
+        close(session, after.outputs["logits"][0], whole.outputs["logits"][0, 12:])
+    else:
+        close(session, after.outputs["logits"], step(session, Row(TEXT[:12], TEXT[12:], causal), pasts=[rebuilt]).outputs["logits"])
+
+
+def test_what_stands_on_padding_does_not_matter(session: StepSession) -> None:
+    prefix = step(session, Row(NOTHING, TEXT[:20], causal=True))
+    rows = (Row(TEXT[:7], TEXT[7:12], causal=False), Row(TEXT[:20], TEXT[20:], causal=False), Row(NOTHING, TEXT[:3], causal=True))
+    pasts: list[Past] = [past_of(prefix, 0, 7), past_of(prefix, 0, 20), ()]
+    first, second = (step(session, *rows, pasts=pasts, noise=noise).outputs["logits"] for noise in (1, 2))
+    for index, row in enumerate(rows):
+        size = len(row.query_ids)
+        np.testing.assert_array_equal(first[index, :size], second[index, :size])
+    assert np.isfinite(first).all()
+
+
+def test_a_row_is_the_same_alone_and_among_others(session: StepSession) -> None:
+    prefix = step(session, Row(NOTHING, TEXT[:20], causal=True))
+    row, past = Row(TEXT[:7], TEXT[7:12], causal=False), past_of(prefix, 0, 7)
+    alone = step(session, row, pasts=[past]).outputs["logits"][0]
+    others = [Row(TEXT[:20], TEXT[20:], causal=True), Row(NOTHING, TEXT[:9], causal=False)]
+    among = step(session, others[0], row, others[1], pasts=[past_of(prefix, 0, 20), past, ()]).outputs["logits"][1, :5]
+    close(session, among, alone)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_longer_pasts_beside_a_row_change_nothing_at_all(session: StepSession, causal: bool) -> None:
+    """Unused past columns only add zeros at the end of sums, so even the rounding stays; int8 would multiply a difference."""
+    prefix = step(session, Row(NOTHING, TEXT[:22], causal=True))
+    row, past = Row(TEXT[:7], TEXT[7:15], causal), past_of(prefix, 0, 7)
+    alone = step(session, row, pasts=[past]).outputs["logits"][0]
+    other = Row(TEXT[:22], TEXT[22:], causal=False)
+    among = step(session, other, row, other, pasts=[past_of(prefix, 0, 22), past, past_of(prefix, 0, 22)]).outputs["logits"][1]
+    np.testing.assert_allclose(among, alone, rtol=0, atol=1e-6)
+
+
+def test_causal_rows_do_not_look_ahead(session: StepSession) -> None:
+    changed = TEXT.copy()
+    changed[-1] = (changed[-1] + 1) % 256
+    one, other = (step(session, Row(NOTHING, text, causal=True)).outputs["logits"][0] for text in (TEXT, changed))
+    np.testing.assert_array_equal(one[:-1], other[:-1])
+    seeing = [step(session, Row(NOTHING, text, causal=False)).outputs["logits"][0, :-1] for text in (TEXT, changed)]
+    assert np.abs(seeing[0] - seeing[1]).max() > 0.1
+
+
+def test_window_past_the_end_is_measured_but_not_committed(session: StepSession) -> None:
+    mask = session.manifest.mask_token_id
+    answer = step(session, Row(NOTHING, np.full(8, mask), causal=False))
+    feed = answer.feed | {"window_start": np.array([5]), "quota": np.array([8]), "threshold": np.zeros(1, np.float32)}
+    outputs = session.run(feed).outputs
+    assert outputs["committed"].tolist() == [3]
+    assert (outputs["canvas"][0, 3:] == mask).all()
+
+
+def test_form_of_the_model(model: onnx.ModelProto) -> None:
+    onnx.checker.check_model(model, full_check=True)
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18), ("dlm", 1)]
+    assert model.ir_version == 10
+    assert {f"{function.domain}::{function.name}" for function in model.functions} == {"dlm::ParallelUnmask", "dlm::Scramble"}
+    foreign = {node.domain for node in model.graph.node} - {"", "dlm"}
+    assert not foreign
+    unmask = [node for node in model.graph.node if node.op_type == "ParallelUnmask"]
+    attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in unmask[0].attribute}
+    assert attributes == {"mask_token_id": 100, "top_k": 8, "plugin_namespace": b"dlm", "plugin_version": b"1"}
+
+
+def test_names_follow_the_checkpoint(model: onnx.ModelProto) -> None:
+    initializers = {tensor.name for tensor in model.graph.initializer}
+    assert {
+        "encoder.embed_tokens.weight",
+        "encoder.layers.1.self_attn.qkv_proj.weight",
+        "encoder.layers.1.mlp.gate_up_proj.weight",
+        "encoder.layers.1.mlp.down_proj.weight",
+        "encoder.norm.weight",
+        "diffusion_head.weight",
+    } <= initializers
+    names = [node.name for node in model.graph.node]
+    assert len(names) == len(set(names))
+    assert {"layers.0.self_attn.o_proj", "layers.1.mlp.down_proj", "mask.bias", "rotary.cos", "unmask"} <= set(names)
+
+
+def test_inputs_and_outputs(model: onnx.ModelProto) -> None:
+    assert [value.name for value in model.graph.input] == [
+        *("input_ids", "position_ids", "past_lengths", "query_lengths", "causal"),
+        *(f"past.{layer}.{part}" for layer in range(LAYERS) for part in ("key", "value")),
+        *("window_start", "allow_rows", "allow_table", "quota", "threshold", "temperature", "seed", "step"),
+    ]
+    assert [value.name for value in model.graph.output] == [
+        *("canvas", "committed", "sampled_ids", "confidence", "entropy", "top_ids", "top_logprobs"),
+        *(f"present.{layer}.{part}" for layer in range(LAYERS) for part in ("key", "value")),
+        "logits",
+    ]
