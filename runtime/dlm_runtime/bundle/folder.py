@@ -1,0 +1,115 @@
+"""A bundle on disk: loading it with every check, and writing its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from pydantic import ValidationError
+
+from dlm_runtime.bundle.manifest import Manifest
+from dlm_runtime.errors import BundleError
+
+MANIFEST_NAME = "manifest.json"
+TOKENIZER_NAME = "tokenizer.json"
+_EXPORT_AGAIN = "Export the bundle again with dlm-export"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle folder. Make one with `Bundle.load`."""
+
+    path: Path
+    manifest: Manifest
+
+    @staticmethod
+    def load(path: str | Path, verify_hashes: bool = True) -> Bundle:
+        """Reads and checks the folder at `path`.
+
+        Raises BundleError naming the file, what was found and how to mend it: no such folder, no or malformed manifest, an unknown
+        schema version, a listed file that is missing, changed, or outside the folder.
+        """
+        folder = Path(path)
+        if not folder.is_dir():
+            raise BundleError(folder, "is not a folder", "Give the folder that dlm-export wrote, the one that holds manifest.json")
+        manifest = _read_manifest(folder / MANIFEST_NAME)
+        for relative, digest in manifest.files.items():
+            file = _inside(folder, relative)
+            if verify_hashes and (found := sha256_hex(file)) != digest:
+                raise BundleError(file, f"has sha256 {found}, the manifest says {digest}", f"The file has changed. {_EXPORT_AGAIN}")
+        _check_targets(folder, manifest)
+        return Bundle(folder, manifest)
+
+    @property
+    def model_path(self) -> Path:
+        """The ONNX file that the ONNX Runtime engine loads."""
+        return self.path / self.manifest.targets[0].file
+
+    @property
+    def tokenizer_path(self) -> Path | None:
+        """tokenizer.json, or None where the bundle speaks token ids only."""
+        return self.path / TOKENIZER_NAME if TOKENIZER_NAME in self.manifest.files else None
+
+
+def write_manifest(folder: str | Path, manifest: Manifest) -> Manifest:
+    """Hashes every file of `folder` but the manifest itself, writes manifest.json and returns the manifest that was written."""
+    root = Path(folder)
+    paths = sorted(file for file in root.rglob("*") if file.is_file() and file.name != MANIFEST_NAME)
+    files = {file.relative_to(root).as_posix(): sha256_hex(file) for file in paths}
+    written = manifest.model_copy(update={"files": files})
+    _check_targets(root, written)
+    (root / MANIFEST_NAME).write_text(written.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return written
+
+
+def sha256_hex(file: Path) -> str:
+    """Lower-case hexadecimal SHA-256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _read_manifest(file: Path) -> Manifest:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise BundleError(file, "does not exist", f"This folder is no bundle. {_EXPORT_AGAIN}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(file, f"cannot be read ({error})", _EXPORT_AGAIN) from error
+    try:
+        fields = json.loads(text)
+    except ValueError as error:
+        raise BundleError(file, f"is not JSON ({error})", _EXPORT_AGAIN) from error
+    if not isinstance(fields, dict):
+        raise BundleError(file, f"holds a JSON {type(fields).__name__}, not an object", _EXPORT_AGAIN)
+    if (version := fields.get("schema_version")) != 1:
+        raise BundleError(file, f"schema_version={version!r} is unknown here, 1 is known", f"{_EXPORT_AGAIN} of the same release")
+    try:
+        return Manifest.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "manifest"
+        raise BundleError(file, f"{where}={str(first['input'])[:80]}: {first['msg']}", _EXPORT_AGAIN) from error
+
+
+def _check_targets(folder: Path, manifest: Manifest) -> None:
+    for target in manifest.targets:
+        if target.file not in manifest.files:
+            raise BundleError(folder / target.file, "is a target but not among the manifest's files", _EXPORT_AGAIN)
+        # External weights are opened by the engine on its own, so an unlisted file beside the model would slip past the hashes.
+        data = f"{target.file}.data"
+        if data not in manifest.files and (folder / data).exists():
+            raise BundleError(folder / data, "is not among the manifest's files", f"Remove it, or {_EXPORT_AGAIN.lower()}")
+
+
+def _inside(folder: Path, relative: str) -> Path:
+    """The listed file, once it is sure that it exists and lies in the folder, links followed."""
+    file = folder / relative
+    listed = (PurePosixPath(relative), PureWindowsPath(relative))
+    leaves = any(path.is_absolute() or path.drive or ".." in path.parts for path in listed)
+    if leaves or not file.resolve().is_relative_to(folder.resolve()):
+        raise BundleError(folder / MANIFEST_NAME, f"files lists {relative!r}, which leaves the folder", _EXPORT_AGAIN)
+    if not file.is_file():
+        raise BundleError(file, "is listed in the manifest but missing", _EXPORT_AGAIN)
+    return file

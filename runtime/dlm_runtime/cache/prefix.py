@@ -1,0 +1,127 @@
+"""The prefix cache: a tree of token blocks with their keys and values.
+
+With causal context the keys and values of a token depend on nothing but the tokens up to it, so two prompts that begin alike share them
+exactly. A node is one block of tokens reached from its parent; its dictionary key holds the parent's number and the tokens themselves,
+so nothing rests on a hash being unique.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Float32 = NDArray[np.float32]
+_ROOT = 0
+_Key = tuple[int, tuple[int, ...]]  # number of the parent, tokens of the block
+
+
+@dataclass(frozen=True)
+class CacheStats:
+    """Tokens asked for and found since the start, and what is held now."""
+
+    lookup_tokens: int = 0
+    hit_tokens: int = 0
+    blocks: int = 0
+    bytes: int = 0
+    evicted_blocks: int = 0
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of the tokens asked for that was found; 0 before the first lookup."""
+        return self.hit_tokens / self.lookup_tokens if self.lookup_tokens else 0.0
+
+
+@dataclass(slots=True)
+class _Node:
+    number: int
+    context: Float32  # [layers, 2, Hkv, block, dh]
+
+
+class PrefixCache:
+    """Blocks of `block_tokens` tokens within a budget of `capacity_bytes`; the least recently used go first. Not thread-safe."""
+
+    def __init__(self, capacity_bytes: int, block_tokens: int = 16) -> None:
+        if capacity_bytes < 0 or block_tokens < 1:
+            raise ValueError(f"{capacity_bytes=} must not be negative and {block_tokens=} must be at least 1")
+        self.capacity_bytes = capacity_bytes
+        self.block_tokens = block_tokens
+        # Oldest first. A path is always touched from its leaf up, so a child is never younger than its parent and the oldest is a leaf.
+        self._nodes: OrderedDict[_Key, _Node] = OrderedDict()
+        self._next_number = _ROOT + 1
+        self._bytes = 0
+        self._lookup_tokens = 0
+        self._hit_tokens = 0
+        self._evicted_blocks = 0
+
+    def match(self, token_ids: Sequence[int], most: int) -> list[Float32]:
+        """The longest run of whole blocks that `token_ids` begins with, at most `most` tokens; each [layers, 2, Hkv, block, dh].
+
+        The arrays belong to the cache: copy from them before the next `insert`, and do not write to them.
+        """
+        path = self._walk(token_ids, most)
+        self._touch(path)
+        return [self._nodes[key].context for key in path]
+
+    def insert(self, token_ids: Sequence[int], context: Float32) -> None:
+        """Keeps every whole block of `token_ids`, whose keys and values `context` [layers, 2, Hkv, >= len(token_ids), dh] holds."""
+        path = self._walk(token_ids, len(token_ids))
+        self._touch(path)
+        size = self.block_tokens
+        parent = self._nodes[path[-1]].number if path else _ROOT
+        for start in range(len(path) * size, len(token_ids) - size + 1, size):
+            block = np.ascontiguousarray(context[:, :, :, start : start + size])
+            if block.base is not None:  # already contiguous, so still a view that would keep the whole prompt alive
+                block = block.copy()
+            if self._bytes + block.nbytes > self.capacity_bytes and not self._make_room(block.nbytes, keep=set(path)):
+                break
+            key = (parent, tuple(token_ids[start : start + size]))
+            self._nodes[key] = _Node(self._next_number, block)
+            self._bytes += block.nbytes
+            parent = self._next_number
+            self._next_number += 1
+            path.append(key)
+        self._touch(path)
+
+    def count(self, lookup_tokens: int, hit_tokens: int) -> None:
+        """Notes a lookup that led somewhere; looking more than once for the same prompt is no more than one lookup."""
+        self._lookup_tokens += lookup_tokens
+        self._hit_tokens += hit_tokens
+
+    def clear(self) -> None:
+        """Forgets every block."""
+        self._nodes.clear()
+        self._bytes = 0
+
+    def stats(self) -> CacheStats:
+        """Counters so far."""
+        return CacheStats(self._lookup_tokens, self._hit_tokens, len(self._nodes), self._bytes, self._evicted_blocks)
+
+    def _walk(self, token_ids: Sequence[int], most: int) -> list[_Key]:
+        path: list[_Key] = []
+        parent, size = _ROOT, self.block_tokens
+        for start in range(0, min(most, len(token_ids)) - size + 1, size):
+            key = (parent, tuple(token_ids[start : start + size]))
+            node = self._nodes.get(key)
+            if node is None:
+                break
+            path.append(key)
+            parent = node.number
+        return path
+
+    def _touch(self, path: list[_Key]) -> None:
+        for key in reversed(path):
+            self._nodes.move_to_end(key)
+
+    def _make_room(self, wanted_bytes: int, keep: set[_Key]) -> bool:
+        """Evicts the oldest until `wanted_bytes` fit; False when only `keep` (the path being built) is left to evict."""
+        while self._nodes and self._bytes + wanted_bytes > self.capacity_bytes:
+            oldest = next(iter(self._nodes))
+            if oldest in keep:
+                return False
+            self._bytes -= self._nodes.pop(oldest).context.nbytes
+            self._evicted_blocks += 1
+        return self._bytes + wanted_bytes <= self.capacity_bytes

@@ -1,0 +1,7 @@
+"""What runs the step graph."""
+
+from dlm_runtime.engines.base import THRESHOLD_OFF, Engine, StepBatch, StepResult
+from dlm_runtime.engines.fake import FakeEngine, fake_manifest
+from dlm_runtime.engines.onnx_cpu import OnnxEngine
+
+__all__ = ["THRESHOLD_OFF", "Engine", "FakeEngine", "OnnxEngine", "StepBatch", "StepResult", "fake_manifest"]

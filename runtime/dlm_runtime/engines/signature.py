@@ -1,0 +1,83 @@
+"""Whether a loaded graph is the step graph that its manifest describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnxruntime as ort
+
+from dlm_runtime.bundle import Manifest
+from dlm_runtime.errors import EngineError
+
+_INT, _FLOAT, _BOOL = "tensor(int64)", "tensor(float)", "tensor(bool)"
+_Shape = tuple[int | None, ...]  # None: a size that varies
+
+
+def check_signature(session: ort.InferenceSession, manifest: Manifest, file: Path) -> None:
+    """Raises EngineError naming the first input or output that is missing, unknown, or of another type or shape."""
+    for what, wanted, found in (
+        ("input", _inputs(manifest), session.get_inputs()),
+        ("output", _outputs(manifest), session.get_outputs()),
+    ):
+        have = {node.name: (node.type, tuple(node.shape)) for node in found}
+        for name, (dtype, shape) in wanted.items():
+            if name not in have:
+                raise _mismatch(file, f"the graph has no {what} {name!r}")
+            if have[name][0] != dtype:
+                raise _mismatch(file, f"{what} {name!r} is {have[name][0]}, not {dtype}")
+            if not _fits(have[name][1], shape):
+                raise _mismatch(file, f"{what} {name!r} has shape {list(have[name][1])}, the manifest says {list(shape)} (None: any)")
+        if what == "input" and (extra := sorted(have.keys() - wanted.keys())):
+            raise _mismatch(file, f"the graph asks for an input {extra[0]!r} that nothing supplies")
+
+
+def _inputs(manifest: Manifest) -> dict[str, tuple[str, _Shape]]:
+    row: _Shape = (None,)
+    pair: _Shape = (None, None)
+    wanted: dict[str, tuple[str, _Shape]] = {
+        "input_ids": (_INT, pair),
+        "position_ids": (_INT, pair),
+        "past_lengths": (_INT, row),
+        "query_lengths": (_INT, row),
+        "causal": (_BOOL, row),
+        "window_start": (_INT, row),
+        "allow_rows": (_INT, pair),
+        "allow_table": (_FLOAT, (None, manifest.vocab_size)),
+        "quota": (_INT, row),
+        "threshold": (_FLOAT, row),
+        "temperature": (_FLOAT, row),
+        "seed": (_INT, row),
+        "step": (_INT, row),
+    }
+    return wanted | _context("past", manifest)
+
+
+def _outputs(manifest: Manifest) -> dict[str, tuple[str, _Shape]]:
+    pair: _Shape = (None, None)
+    wanted: dict[str, tuple[str, _Shape]] = {
+        "canvas": (_INT, pair),
+        "committed": (_INT, (None,)),
+        "sampled_ids": (_INT, pair),
+        "confidence": (_FLOAT, pair),
+        "entropy": (_FLOAT, pair),
+        "top_ids": (_INT, (None, None, manifest.top_k)),
+        "top_logprobs": (_FLOAT, (None, None, manifest.top_k)),
+        "logits": (_FLOAT, (None, None, manifest.vocab_size)),
+    }
+    return wanted | _context("present", manifest)
+
+
+def _context(prefix: str, manifest: Manifest) -> dict[str, tuple[str, _Shape]]:
+    shape: _Shape = (None, manifest.kv_heads, None, manifest.head_dim)
+    return {f"{prefix}.{layer}.{kind}": (_FLOAT, shape) for layer in range(manifest.layers) for kind in ("key", "value")}
+
+
+def _fits(found: tuple[object, ...], wanted: _Shape) -> bool:
+    """Sizes that a graph leaves open come as names or None and fit anything."""
+    if len(found) != len(wanted):
+        return False
+    return all(size == want for size, want in zip(found, wanted, strict=True) if isinstance(size, int) and want is not None)
+
+
+def _mismatch(file: Path, problem: str) -> EngineError:
+    return EngineError(f"{file}: {problem}", "Model and manifest do not belong together. Export the bundle again with dlm-export")
