@@ -1,0 +1,1 @@
+"""The demonstration behind `dlm-demo`: a real server, a real channel, a room full of characters."""
