@@ -1,0 +1,1 @@
+"""How the embedded tavern model is made: corpus generator, tokenizer, training and evaluation."""

@@ -1,0 +1,22 @@
+"""Token ids of one character card and the conversations held about it, ready to be packed into a training row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One exchange: `prompt` ends with `<|npc|>`; `reply` ends with `<|end|>`. `copied` marks the reply tokens that repeat a card fact."""
+
+    prompt: list[int]
+    reply: list[int]
+    copied: list[bool]
+
+
+@dataclass
+class CardSample:
+    """A card and conversations (branches) about it. Each branch sees the card and itself, never another branch."""
+
+    card: list[int]
+    branches: list[list[Turn]] = field(default_factory=list)
