@@ -6,9 +6,14 @@ DlmError
 ├── RequestError         what the caller asked for cannot be done; names field, value and remedy
 │   ├── PromptTooLong    prompt and line together do not fit the model's context
 │   └── UnknownCharacter no such character is loaded
+├── CharacterError       a character file cannot be used (dialogue/character.py)
 ├── QueueFull            too many lines wait; says after how many milliseconds to try again
 ├── SchedulerClosed      the scheduler no longer takes lines, or closed before this one was done
-└── DeadlineError        the caller's time was up before the line was whole
+├── DeadlineError        the caller's time was up before the line was whole
+├── NotServing           the server is warming up or going away (service/gate.py)
+├── ListenError          the address cannot be listened on (service/server.py)
+├── HostError            the demonstration's server did not start (demo/host.py)
+└── ExportError          a checkpoint cannot be exported (dlm_export/errors.py, with a tree of its own)
 """
 
 from __future__ import annotations

@@ -3,7 +3,9 @@
 import json
 from pathlib import Path
 
+import pytest
 from dlm_runtime.cli.demo import app
+from dlm_runtime.demo.host import HostError, server
 from typer.testing import CliRunner
 
 MODES = ("diffusion", "self_speculation", "ar")
@@ -34,10 +36,5 @@ def test_a_wrong_bundle_ends_with_code_2_and_the_reason(tmp_path: Path) -> None:
 
 
 def test_the_servers_own_words_are_shown_when_it_does_not_start(tmp_path: Path) -> None:
-    from dlm_runtime.demo.host import HostError, server
-
-    try:
-        with server(["--bundle", str(tmp_path)]):
-            raise AssertionError("the server started without a bundle")
-    except HostError as error:
-        assert "manifest.json" in str(error)
+    with pytest.raises(HostError, match=r"manifest\.json"), server(["--bundle", str(tmp_path)]):
+        pass

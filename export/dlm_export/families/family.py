@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from dlm_runtime.bundle import Mode
+
 from ..checkpoint import Checkpoint
 from ..denoiser import DenoiserConfig
-
-Mode = Literal["diffusion", "self_speculation", "ar"]
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +16,14 @@ from rich.console import Console
 
 from dlm_runtime.cli.logs import set_up_logs
 from dlm_runtime.embedded import tavern_bundle, tavern_characters
+from dlm_runtime.engines.installation import onnxruntime_conflict
 from dlm_runtime.errors import DlmError
 from dlm_runtime.service.launch import ServerOptions, run_server
 from dlm_runtime.service.server import Address
 from dlm_runtime.service.speaker import Speaker
 
 EXIT_CANNOT_SERVE = 2
+_log = logging.getLogger(__name__)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -38,6 +41,8 @@ def serve(
 ) -> None:
     """Let characters speak over gRPC until SIGINT or SIGTERM. Exit code 2: the server could not start."""
     set_up_logs(json_logs)
+    if conflict := onnxruntime_conflict():
+        _log.warning(conflict)
     try:
         options = ServerOptions(
             bundle=bundle or tavern_bundle(),
