@@ -9,15 +9,15 @@ from tavern_model.objective import IGNORE, NOT_NOISY, Noise, Row, attention_mask
 MASK, END, PAD, BLOCK = 1, 2, 0, 4
 
 
-def packed(fully_masked_share: float = 1.0, length: int = 200) -> Row:
+def packed(fully_masked_share: float = 1.0, length: int = 200, copies: int = 1) -> Row:
     sample = CardSample(
         [10, 11, 12],
         [
-            [Turn([20, 21], [30, 31, END], [False, True, False]), Turn([22], [32, 33, 34, 35, 36, END], [False] * 6)],
-            [Turn([23], [37, END], [True, False])],
+            [Turn([20, 21], [30, 31, END], [None, 1, None]), Turn([22], [32, 33, 34, 35, 36, END], [None] * 6)],
+            [Turn([23], [37, END], [2, None])],
         ],
     )
-    return pack(sample, length, Noise(MASK, BLOCK, fully_masked_share), END, np.random.default_rng(0))
+    return pack(sample, length, Noise(MASK, BLOCK, fully_masked_share, copies), END, np.random.default_rng(0))
 
 
 def visible(row: Row, query: int, key: int) -> bool:
@@ -34,8 +34,9 @@ def visible(row: Row, query: int, key: int) -> bool:
     return row.positions[key] < start
 
 
-def test_mask_equals_the_rules() -> None:
-    row = packed()
+@pytest.mark.parametrize("copies", [1, 2])
+def test_mask_equals_the_rules(copies: int) -> None:
+    row = packed(copies=copies)
     size = len(row.tokens)
     mask = collate([row], PAD).mask[0, 0]
     expected = torch.tensor([[visible(row, query, key) for key in range(size)] for query in range(size)])

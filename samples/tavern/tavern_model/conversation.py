@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Turn:
-    """One exchange: `prompt` ends with `<|npc|>`; `reply` ends with `<|end|>`. `copied` marks the reply tokens that repeat a card fact."""
+    """One exchange: `prompt` ends with `<|npc|>`; `reply` ends with `<|end|>`.
+
+    `sources[i]` is the index, within the card, of the token that `reply[i]` repeats, or None where it repeats no fact.
+    """
 
     prompt: list[int]
     reply: list[int]
-    copied: list[bool]
+    sources: list[int | None]
 
 
 @dataclass

@@ -72,7 +72,7 @@ def questions(tokenizer: Tokenizer, count: int, seed: int) -> list[Question]:
         villager = world.villager()
         exchange = dialogue.exchange(villager)
         card = [maker.special[CARD], *maker.encode(villager.card_text())]
-        found.append(Question(villager, exchange, (*card, *maker.turn(exchange).prompt)))
+        found.append(Question(villager, exchange, (*card, *maker.turn(villager, exchange).prompt)))
     return found
 
 

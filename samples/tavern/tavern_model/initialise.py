@@ -8,7 +8,8 @@ circuit that copies a fact from the card. So it is built in at the start, in the
 2. in layer 0, two heads turn that constant into "look one / two tokens back" through the rotary embedding, and write what they saw into the
    residual stream;
 3. in one later layer, a head compares the current token with what stood before each earlier token, another compares the last two tokens
-   with the last two but one, and both copy the token they find.
+   with the last two but one, and both copy the token they find;
+4. in two further layers, one head copies whatever it looks at; where to look it is taught (`pointing`).
 
 Everything else is drawn at random as usual.
 """
@@ -29,6 +30,8 @@ EMBEDDING_SCALE = 0.1  # large against a step of AdamW, so that the first steps 
 LOOK_BACK_SCALE = 0.2
 COPY_SCALE = 1.0  # what a look-up adds to the residual stream, in the units of the embeddings
 LOOK_UP_LAYER = 2
+POINTING_LAYERS = (3, 4)
+POINTING_HEAD = 2
 MAX_DISTANCE = 100  # tokens over which contents are compared
 
 
@@ -46,6 +49,8 @@ def initialise(model: Denoiser) -> None:
         _look_back(model, unit, content, written)
         model.norm.weight.fill_(0.02 / EMBEDDING_SCALE)  # the head is tied: this keeps the first logits small
         _look_up(model, [(content, written[0]), (written[0], written[1])], unit)
+        for index in POINTING_LAYERS:
+            _copy(_attention(model, index), unit)
 
 
 def _draw(model: Denoiser) -> None:
@@ -101,3 +106,11 @@ def _look_up(model: Denoiser, compared: list[tuple[Tensor, Tensor]], unit: Tenso
         attention.k_proj.weight[span] = scale * rows * offered
         attention.v_proj.weight[span] = copied[span]
         attention.o_proj.weight[:, head * dim : (head + 1) * dim] = COPY_SCALE * copied[span].T
+
+
+def _copy(attention: Attention, unit: Tensor) -> None:
+    config, dim, head = attention.config, attention.config.head_dim, POINTING_HEAD
+    span = slice(head // (config.heads // config.kv_heads) * dim, (head // (config.heads // config.kv_heads) + 1) * dim)
+    copied = _orthonormal(dim, config.hidden_size, unit)
+    attention.v_proj.weight[span] = copied
+    attention.o_proj.weight[:, head * dim : (head + 1) * dim] = COPY_SCALE * copied.T

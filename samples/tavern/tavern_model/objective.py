@@ -30,8 +30,9 @@ class Noise:
     mask_token_id: int
     block_length: int
     fully_masked_share: float = 0.5
+    copies: int = 2  # noisy copies of each reply block: they share the clean tokens, which cost as much as a copy
     fill_weight: float = 0.1  # loss weight of positions behind the end of a line
-    copied_weight: float = 2.0  # loss weight of tokens that repeat a fact of the card
+    copied_weight: float = 5.0  # loss weight of tokens that repeat a fact of the card
 
     def corrupt(self, block: np.ndarray, real_tokens: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         """`block` int64 [block_length] -> noisy tokens and targets (IGNORE where visible), both [block_length]."""
@@ -53,9 +54,17 @@ class Row:
         self.noisy: list[int] = []  # index of the noisy block, NOT_NOISY for clean tokens
         self.targets: list[int] = []
         self.weights: list[float] = []
+        self.sources: list[int] = []  # index in the row of the card token that the target repeats, IGNORE for none
 
     def add(
-        self, tokens: list[int], first_position: int, branch: int, targets: list[int], weights: list[float], noisy: int = NOT_NOISY
+        self,
+        tokens: list[int],
+        first_position: int,
+        branch: int,
+        targets: list[int],
+        weights: list[float],
+        sources: list[int],
+        noisy: int = NOT_NOISY,
     ) -> None:
         """Append `tokens` at consecutive positions; the lists are of equal length."""
         count = len(tokens)
@@ -65,6 +74,7 @@ class Row:
         self.noisy += [noisy] * count
         self.targets += targets
         self.weights += weights
+        self.sources += sources
 
     def extend(self, other: Row) -> None:
         """Append another row's tokens."""
@@ -89,18 +99,23 @@ def _pack_conversation(
 ) -> _Conversation:
     packed = _Conversation(Row(), Row(), first_block)
     for turn in turns:
-        weights = [noise.copied_weight if copied else 1.0 for copied in turn.copied]
+        weights = [1.0 if source is None else noise.copied_weight for source in turn.sources]
+        sources = [IGNORE if source is None else source for source in turn.sources]
         prompt_targets = [IGNORE] * (len(turn.prompt) - 1) + turn.reply[:1]
-        packed.clean.add(turn.prompt, position, branch, prompt_targets, [weights[0]] * len(turn.prompt))
+        prompt_sources = [IGNORE] * (len(turn.prompt) - 1) + sources[:1]
+        packed.clean.add(turn.prompt, position, branch, prompt_targets, [weights[0]] * len(turn.prompt), prompt_sources)
         start = position + len(turn.prompt)
-        packed.clean.add(turn.reply, start, branch, [*turn.reply[1:], IGNORE], [*weights[1:], 0.0])
+        packed.clean.add(turn.reply, start, branch, [*turn.reply[1:], IGNORE], [*weights[1:], 0.0], [*sources[1:], IGNORE])
         for offset in range(0, len(turn.reply), noise.block_length):
             real = turn.reply[offset : offset + noise.block_length]
             fill = noise.block_length - len(real)
-            tokens, targets = noise.corrupt(np.array(real + [end] * fill), len(real), rng)
             block_weights = weights[offset : offset + noise.block_length] + [noise.fill_weight] * fill
-            packed.noisy.add(tokens.tolist(), start + offset, branch, targets.tolist(), block_weights, packed.blocks)
-            packed.blocks += 1
+            block_sources = sources[offset : offset + noise.block_length] + [IGNORE] * fill
+            for _ in range(noise.copies):
+                tokens, targets = noise.corrupt(np.array(real + [end] * fill), len(real), rng)
+                masked_sources = np.where(targets == IGNORE, IGNORE, block_sources).tolist()
+                packed.noisy.add(tokens.tolist(), start + offset, branch, targets.tolist(), block_weights, masked_sources, packed.blocks)
+                packed.blocks += 1
         position = start + len(turn.reply)
     return packed
 
@@ -108,7 +123,7 @@ def _pack_conversation(
 def pack(sample: CardSample, length: int, noise: Noise, end_token_id: int, rng: np.random.Generator) -> Row:
     """Pack as much of `sample` as fits into `length` tokens (whole conversations only)."""
     clean, noisy, blocks = Row(), Row(), 0
-    clean.add(sample.card, 0, 0, [IGNORE] * len(sample.card), [0.0] * len(sample.card))
+    clean.add(sample.card, 0, 0, [IGNORE] * len(sample.card), [0.0] * len(sample.card), [IGNORE] * len(sample.card))
     for branch, turns in enumerate(sample.branches, start=1):
         packed = _pack_conversation(turns, branch, len(sample.card), blocks, noise, end_token_id, rng)
         if len(clean.tokens) + len(noisy.tokens) + len(packed) > length:
@@ -129,6 +144,7 @@ class Batch:
     noisy: Tensor
     targets: Tensor
     weights: Tensor
+    sources: Tensor
     mask: Tensor
 
 
@@ -142,7 +158,8 @@ def collate(rows: list[Row], pad_token_id: int) -> Batch:
     tokens, positions = padded("tokens", pad_token_id, torch.int64), padded("positions", 0, torch.int64)
     branch, noisy = padded("branch", -1, torch.int64), padded("noisy", NOT_NOISY, torch.int64)
     targets, weights = padded("targets", IGNORE, torch.int64), padded("weights", 0.0, torch.float32)
-    return Batch(tokens, positions, noisy, targets, weights, attention_mask(positions, branch, noisy))
+    sources = padded("sources", IGNORE, torch.int64)
+    return Batch(tokens, positions, noisy, targets, weights, sources, attention_mask(positions, branch, noisy))
 
 
 def attention_mask(positions: Tensor, branch: Tensor, noisy: Tensor) -> Tensor:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
 
 from tavern_model import tokens, writing
 from tavern_model.conversation import CardSample, Turn
 from tavern_model.dialogue import Dialogue, Exchange
-from tavern_model.world import World
+from tavern_model.world import Villager, World
 
 BRANCHES_PER_CARD = 10  # more than a row holds; `pack` takes what fits
 DRILL_KEYS = 256  # few and well-trained keys: looking up is learned before every rare token is
 RARE_DRILL_SHARE = 0.15  # drills over the whole vocabulary, so that words never seen as facts are copied too
+
+
+def _span(encoded: Encoding, start: int, length: int) -> list[int]:
+    """Indices of the tokens that cover `length` characters of the text from `start`."""
+    return [index for index, (left, right) in enumerate(encoded.offsets) if left < start + length and right > start]
 
 
 class SampleMaker:
@@ -38,17 +43,19 @@ class SampleMaker:
         numbers = [self.encode(f"a {number}")[1:] for number in range(2, 100)]
         return {pieces[0] for pieces in (*starts, *ends, *numbers) if len(pieces) == 1}
 
-    def turn(self, exchange: Exchange) -> Turn:
-        """The exchange as ids, with the tokens of copied facts marked."""
+    def turn(self, villager: Villager, exchange: Exchange) -> Turn:
+        """The exchange as ids, with the card's token behind every token of a copied fact."""
         prompt = [self.special[tokens.PLAYER], *self.encode(exchange.player), self.special[tokens.NPC]]
-        encoded = self.tokenizer.encode(exchange.reply, add_special_tokens=False)
-        copied = [False] * len(encoded.ids)
-        for value in exchange.slots.values():
-            start = exchange.reply.find(value)
-            for index, (left, right) in enumerate(encoded.offsets):
-                if left < start + len(value) and right > start:
-                    copied[index] = True
-        return Turn(prompt, [*encoded.ids, self.special[tokens.END]], [*copied, False])
+        reply = self.tokenizer.encode(exchange.reply, add_special_tokens=False)
+        card = self.tokenizer.encode(villager.card_text(), add_special_tokens=False)
+        sources: list[int | None] = [None] * (len(reply.ids) + 1)
+        for slot, value in exchange.slots.items():
+            at = _span(reply, exchange.reply.index(value), len(value))
+            source = _span(card, villager.where(slot, value, exchange.slots.get("ware", "")), len(value))
+            for index, origin in zip(at, source, strict=False):
+                if reply.ids[index] == card.ids[origin]:
+                    sources[index] = origin + 1  # <|card|> stands before it
+        return Turn(prompt, [*reply.ids, self.special[tokens.END]], sources)
 
     def villager(self) -> CardSample:
         """A card and conversations of one to three turns about it."""
@@ -56,7 +63,7 @@ class SampleMaker:
         sample = CardSample([self.special[tokens.CARD], *self.encode(villager.card_text())])
         for _ in range(BRANCHES_PER_CARD):
             turns = int(self.rng.choice([1, 2, 3], p=[0.8, 0.15, 0.05]))
-            sample.branches.append([self.turn(self.dialogue.exchange(villager)) for _ in range(turns)])
+            sample.branches.append([self.turn(villager, self.dialogue.exchange(villager)) for _ in range(turns)])
         return sample
 
     def drill(self) -> CardSample:
@@ -66,12 +73,13 @@ class SampleMaker:
         keys = self.rng.choice(self.ordinary if rare else self.drill_keys, pairs, replace=False)
         pool = self.ordinary if rare else self.drill_values
         values = [self.rng.choice(pool, int(self.rng.integers(1, 4))).tolist() for _ in range(pairs)]
-        sample = CardSample([self.special[tokens.CARD]])
+        sample, starts = CardSample([self.special[tokens.CARD]]), []
         for key, value in zip(keys.tolist(), values, strict=True):
+            starts.append(len(sample.card) + 2)
             sample.card += [key, self.colon, *value, self.newline]
         for index in [*self.rng.permutation(pairs).tolist(), *self.rng.permutation(pairs).tolist()]:
             key, value = int(keys[index]), values[index]
             prompt = [self.special[tokens.PLAYER], key, self.special[tokens.NPC]]
             reply = [key, self.colon, *value, self.stop, self.special[tokens.END]]
-            sample.branches.append([Turn(prompt, reply, [False, False, *[True] * len(value), False, False])])
+            sample.branches.append([Turn(prompt, reply, [None, None, *range(starts[index], starts[index] + len(value)), None, None])])
         return sample

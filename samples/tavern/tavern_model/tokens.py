@@ -42,9 +42,12 @@ def _training_text(samples: int, rng: np.random.Generator) -> Iterator[str]:
 def train_tokenizer(samples: int = 20_000, seed: int = 0) -> Tokenizer:
     """Train the tokenizer on generated text. Deterministic in `seed`."""
     tokenizer = Tokenizer(models.BPE(byte_fallback=True, unk_token=None, fuse_unk=False))
-    tokenizer.normalizer = normalizers.NFC()
+    # A word is the same token at the start of a card's line as within a sentence, so that "home:" on the card meets "home" in a question.
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Replace("\n", "\n ")])
     tokenizer.pre_tokenizer = _pre_tokenizer(seams=True)
-    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first"), decoders.Fuse()])
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="first"), decoders.Fuse(), decoders.Replace("\n ", "\n")]
+    )
     byte_tokens = [f"<0x{byte:02X}>" for byte in range(256)]
     alphabet = sorted({chr(code) for code in range(33, 127)} | {"\n", "\u2581"})
     trainer = trainers.BpeTrainer(

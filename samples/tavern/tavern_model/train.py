@@ -21,11 +21,13 @@ from tokenizers import Tokenizer
 
 from tavern_model.checkpoint import BLOCK_LENGTH, model_config, save_checkpoint
 from tavern_model.initialise import initialise
-from tavern_model.objective import Batch, Noise, collate, joint_loss, pack
+from tavern_model.objective import Batch, Losses, Noise, collate, joint_loss, pack
+from tavern_model.pointing import Pointing
 from tavern_model.samples import SampleMaker
 from tavern_model.tokens import END, MASK, PAD, load_tokenizer, train_tokenizer
 
 AUTOREGRESSIVE_WEIGHT = 0.3
+POINTING_WEIGHT = 0.5
 DRILL_BLOCK_LENGTH = 8  # a drill's answer is short; a full block would be padding
 
 
@@ -34,9 +36,9 @@ class Schedule:
     """Learning rate and share of copy drills as functions of the step."""
 
     steps: int
-    rate: float = 1.2e-3
+    rate: float = 2.5e-3
     warmup_steps: int = 200
-    decay_share: float = 0.3
+    decay_share: float = 0.55
     drill_start: float = 0.4
     drill_end: float = 0.06
     drill_fade_steps: int = 800
@@ -94,6 +96,7 @@ class Trainer:
         torch.manual_seed(batches.seed)
         self.model = Denoiser(model_config(batches.tokenizer.get_vocab_size()))
         initialise(self.model)
+        self.pointing = Pointing(self.model)
         self.optimizers = optimizers(self.model)
         self.state_path, self.log_path = out / "training-state.pt", out / "training-log.jsonl"
 
@@ -142,10 +145,12 @@ class Trainer:
         with self.log_path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
-    def _losses(self, batch: Batch):
+    def _losses(self, batch: Batch) -> Losses:
         with torch.autocast("cpu", torch.bfloat16):
             hidden, _ = self.model.hidden(batch.tokens, batch.positions, batch.mask)
-            return joint_loss(hidden, self.model.head, batch, AUTOREGRESSIVE_WEIGHT)
+            losses = joint_loss(hidden, self.model.head, batch, AUTOREGRESSIVE_WEIGHT)
+            pointing, report = self.pointing.loss(batch)
+        return Losses(losses.total + POINTING_WEIGHT * pointing, losses.report | report)
 
 
 def train(
@@ -153,7 +158,7 @@ def train(
     steps: Annotated[int, typer.Option(help="Optimiser steps of the whole run.")] = 3000,
     rows: Annotated[int, typer.Option(help="Packed rows a step.")] = 8,
     row_tokens: Annotated[int, typer.Option(help="Tokens a row, clean and noisy together.")] = 512,
-    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 1.2e-3,
+    rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2.5e-3,
     drill_fade_steps: Annotated[int, typer.Option(help="Steps until copy drills have faded to their final share.")] = 800,
     seed: Annotated[int, typer.Option(help="Seed of weights and samples.")] = 0,
     threads: Annotated[int, typer.Option(help="Torch threads; 1 is best beside other work.")] = 1,

@@ -9,6 +9,10 @@ import numpy as np
 
 from tavern_model import writing
 
+SLOT_KEYS = {
+    **{"kin_name": "kin", "rumour_place": "rumour", "town": "road", "days": "road"},
+    **{"ware": "sells", "ware1": "sells", "ware2": "sells", "price": "sells"},
+}  # the card's key for each slot that is not named like it
 HELD_OUT_SHARE = 10  # one name in this many is kept for evaluation
 
 
@@ -27,6 +31,14 @@ class Villager:
         """The card as the model reads it, one `key: value` a line."""
         head = {"name": self.name, "trade": self.trade, "voice": self.voice, "mood": self.mood}
         return "\n".join(f"{key}: {value}" for key, value in (head | self.facts).items())
+
+    def where(self, slot: str, value: str, ware: str = "") -> int:
+        """Index of the character in `card_text()` where the value of `slot` begins; `ware` is the one a price belongs to."""
+        text = self.card_text()
+        key = SLOT_KEYS.get(slot, slot)
+        line = f"sells {ware or value}:" if key == "sells" else f"{key}:"
+        start = f"\n{text}".index(f"\n{line}")
+        return text.index(value, start if slot.startswith("ware") else start + len(line))
 
     def slots(self) -> dict[str, str]:
         """What templates may name: card facts split into slots. A ware's `ware` and `price` depend on the question and are not here."""
