@@ -25,6 +25,8 @@ SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 DOWNLOAD_AGAIN = "Download the checkpoint again"
+GIVE_SOURCE = "This is a bundle, not a checkpoint: give the checkpoint that it was made from"
+GIVE_CHECKPOINT = "Give a checkpoint folder, the one that holds config.json"
 
 
 @dataclass(frozen=True)
@@ -43,8 +45,9 @@ class Checkpoint:
         """
         folder = Path(path)
         if not folder.is_dir():
-            raise CheckpointError(folder, "is not a folder", "Give a checkpoint folder, the one that holds config.json")
-        config = read_json_object(folder / "config.json")
+            raise CheckpointError(folder, "is not a folder", GIVE_CHECKPOINT)
+        bundle = not (folder / "config.json").exists() and (folder / "manifest.json").exists()
+        config = read_json_object(folder / "config.json", GIVE_SOURCE if bundle else GIVE_CHECKPOINT)
         names = shard_names(folder)
         return Checkpoint(folder, config, {name: read_header(folder / name) for name in names})
 
@@ -69,11 +72,8 @@ class Checkpoint:
         folder = self.path.resolve()
         return folder.name if folder.parent.name == "snapshots" else None
 
-    def read(self, tensor: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """One tensor as float32.
-
-        Raises CheckpointError naming file and tensor: missing, another shape than `shape`, not floating point, NaN or infinity inside.
-        """
+    def file_of(self, tensor: str, shape: tuple[int, ...]) -> Path:
+        """The file that holds a tensor. Raises CheckpointError, from the headers alone, where it is missing or of another shape."""
         file_name = self.shard_of.get(tensor)
         if file_name is None:
             raise CheckpointError(
@@ -86,6 +86,14 @@ class Checkpoint:
         found = self.headers[file_name].shapes[tensor]
         if found != shape:
             raise CheckpointError(file, f"has shape {list(found)}, config.json asks for {list(shape)}", DOWNLOAD_AGAIN, item=tensor)
+        return file
+
+    def read(self, tensor: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """One tensor as float32.
+
+        Raises CheckpointError naming file and tensor: as `file_of` does, or because it is not floating point, NaN or infinite.
+        """
+        file = self.file_of(tensor, shape)
         with safetensors_errors(file, tensor), safe_open(file, framework="pt") as shard:
             value: torch.Tensor = shard.get_tensor(tensor)
         if not value.is_floating_point():
@@ -115,16 +123,16 @@ class Checkpoint:
         return read_json_object(self.path / name) if (self.path / name).is_file() else None
 
 
-def read_json_object(file: Path) -> dict[str, Any]:
+def read_json_object(file: Path, remedy: str = DOWNLOAD_AGAIN) -> dict[str, Any]:
     """A JSON file that holds an object; CheckpointError says what else it holds."""
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(file, "does not exist", "Give a checkpoint folder, the one that holds config.json") from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(file, f"is not readable JSON ({error})", DOWNLOAD_AGAIN) from error
+        raise CheckpointError(file, "does not exist", remedy) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(file, f"is not readable JSON ({error})", remedy) from error
     if not isinstance(value, dict):
-        raise CheckpointError(file, f"holds a JSON {type(value).__name__}, not an object", DOWNLOAD_AGAIN)
+        raise CheckpointError(file, f"holds a JSON {type(value).__name__}, not an object", remedy)
     return value
 
 
@@ -136,19 +144,26 @@ def shard_names(folder: Path) -> list[str]:
             raise CheckpointError(folder / INDEX_FILE, "is missing or empty", DOWNLOAD_AGAIN, item="weight_map")
         names = sorted({str(name) for name in weight_map.values()})
         for name in names:
-            if Path(name).name != name:
-                raise CheckpointError(folder / INDEX_FILE, f"lists {name!r}, which leaves the folder", DOWNLOAD_AGAIN)
+            if name in ("", ".", "..") or set(name) & set("/\\:\0"):
+                raise CheckpointError(folder / INDEX_FILE, f"lists {name!r}, which leaves the folder or names no file", DOWNLOAD_AGAIN)
+            if Path(name).suffix in PICKLE_SUFFIXES:
+                raise pickle_error(folder / name)
         return names
     if (folder / SINGLE_FILE).is_file():
         return [SINGLE_FILE]
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLE_SUFFIXES)
     if pickles:
-        raise CheckpointError(
-            folder / pickles[0],
-            "is a pickle, and loading a pickle runs whatever code is in it",
-            "Take the safetensors form of this checkpoint, or convert it on a machine you can lose",
-        )
+        raise pickle_error(folder / pickles[0])
     raise CheckpointError(folder, f"holds neither {SINGLE_FILE} nor {INDEX_FILE}", DOWNLOAD_AGAIN)
+
+
+def pickle_error(file: Path) -> CheckpointError:
+    """Why a pickle is not read."""
+    return CheckpointError(
+        file,
+        "is a pickle, and loading a pickle runs whatever code is in it",
+        "Take the safetensors form of this checkpoint, or convert it on a machine you can lose",
+    )
 
 
 @contextmanager

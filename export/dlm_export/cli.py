@@ -22,6 +22,7 @@ from .default_command import DefaultCommandGroup
 BAD_INPUT = 2
 NOT_EQUAL = 1
 INTERRUPTED = 130
+EXTRA_MODULES = ("torch", "onnx", "safetensors")  # what the extra `export` brings and the base install has not
 
 app = typer.Typer(
     cls=DefaultCommandGroup,
@@ -64,10 +65,10 @@ def export(
 
     The folder appears whole or not at all.
     """
-    from .display import export_json, show_export
-    from .exporting import export_bundle
+    with reported_errors(), working("loading torch and onnx", quiet=as_json) as status:
+        from .display import export_json, show_export
+        from .exporting import export_bundle
 
-    with reported_errors(), working("exporting", quiet=as_json) as status:
         report = export_bundle(checkpoint, out, precision=precision.value, force=force, name=name, progress=status)
     if as_json:
         typer.echo(json.dumps(export_json(report), indent=2))
@@ -78,10 +79,10 @@ def export(
 @app.command()
 def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
     """Print what is in a bundle: sizes, special ids, files, inputs and outputs."""
-    from .display import show_inspection
-    from .inspection import inspect_bundle
-
     with reported_errors():
+        from .display import show_inspection
+        from .inspection import inspect_bundle
+
         inspection = inspect_bundle(bundle)
     if as_json:
         typer.echo(json.dumps(inspection.to_json(), indent=2))
@@ -96,11 +97,15 @@ def verify(
     seed: Annotated[int, typer.Option(help="Seed of the random input.", min=0)] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a bundle with its checkpoint: ONNX Runtime against torch, in every mode, and recorded logits where there are some."""
-    from .display import show_verify, verify_json
-    from .verify import verify_bundle
+    """Compare a bundle with its checkpoint: ONNX Runtime against torch, in every mode, and recorded logits where there are some.
 
+    `allowed` is 1e-4, or more where torch's own rounding, measured against float64, moves the numbers further than usual.
+    Exit code 1 says that they differ.
+    """
     with reported_errors(), working("comparing with torch", quiet=as_json):
+        from .display import show_verify, verify_json
+        from .verify import verify_bundle
+
         report = verify_bundle(bundle, checkpoint, seed=seed)
     if as_json:
         typer.echo(json.dumps(verify_json(report), indent=2))
@@ -116,11 +121,21 @@ def reported_errors() -> Iterator[None]:
     try:
         yield
     except DlmError as error:
-        Console(stderr=True).print(f"[red]error[/] {escape(str(error))}", soft_wrap=True, highlight=False)
+        complain(str(error))
+        raise typer.Exit(BAD_INPUT) from error
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in EXTRA_MODULES:
+            raise
+        complain(f"{error.name} is not installed, which this command needs. Install the extra: pip install 'dlm-npc[export]'")
         raise typer.Exit(BAD_INPUT) from error
     except KeyboardInterrupt:
         Console(stderr=True).print("stopped; nothing was written")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def complain(sentence: str) -> None:
+    """An error on stderr, in one line however narrow the terminal is."""
+    Console(stderr=True).print(f"[red]error[/] {escape(sentence)}", soft_wrap=True, highlight=False)
 
 
 class Status:

@@ -57,22 +57,33 @@ class DenoiserConfig:
 
 
 def inverse_frequencies(config: DenoiserConfig) -> Tensor:
-    """Rotary inverse frequencies, float32 [dh / 2], with YaRN's blend of interpolated and original ones where configured."""
+    """Rotary inverse frequencies, float32 [dh / 2], with YaRN's blend of interpolated and original ones where configured.
+
+    The order of operations is Hugging Face's: at position 100,000 one rounding more or less turns the angle by a hundredth.
+    """
     dim = config.head_dim
-    powers = torch.arange(0, dim, 2, dtype=torch.float32) / dim
-    original = 1.0 / config.rope_theta**powers
+    wavelengths = config.rope_theta ** (torch.arange(0, dim, 2, dtype=torch.float32) / dim)
+    original = 1.0 / wavelengths
     if config.yarn is None:
         return original
-    yarn = config.yarn
+    kept = 1 - interpolation_ramp(config.yarn, dim, config.rope_theta)
+    return 1.0 / (config.yarn.factor * wavelengths) * (1 - kept) + original * kept
+
+
+def interpolation_ramp(yarn: YarnScaling, dim: int, theta: float) -> Tensor:
+    """How far each frequency is interpolated, 0 (not at all) to 1, float32 [dh / 2].
+
+    The original context bounds the ramp; a context of a few tokens, or one longer than every wavelength, leaves an upper bound below
+    the lower one. The published code then divides by the negative difference, and so does this.
+    """
 
     def dimension_of(rotations: float) -> float:
-        return dim * math.log(yarn.original_max_positions / (rotations * 2 * math.pi)) / (2 * math.log(config.rope_theta))
+        return dim * math.log(yarn.original_max_positions / (rotations * 2 * math.pi)) / (2 * math.log(theta))
 
     low = max(math.floor(dimension_of(yarn.beta_fast)), 0)
     high = min(math.ceil(dimension_of(yarn.beta_slow)), dim - 1)
-    ramp = (torch.arange(dim // 2, dtype=torch.float32) - low) / max(high - low, 0.001)
-    interpolated = ramp.clamp(0, 1)
-    return original / yarn.factor * interpolated + original * (1 - interpolated)
+    span = high - low if high != low else 0.001
+    return ((torch.arange(dim // 2, dtype=torch.float32) - low) / span).clamp(0, 1)
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -96,7 +107,7 @@ def grouped_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor) -> Tensor:
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm in float32 (Zhang & Sennrich 2019)."""
+    """Root-mean-square norm, in float32 at least (Zhang & Sennrich 2019)."""
 
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
@@ -104,7 +115,7 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        wide = x.float()
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
         return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)).to(x.dtype)
 
 
@@ -180,13 +191,13 @@ class Denoiser(nn.Module):
         self.register_buffer("inv_freq", inverse_frequencies(config), persistent=False)
 
     def rotary(self, position_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """`position_ids` [B, L] -> cos, sin [B, 1, L, dh / 2] and the query scale [B, 1, L, 1], all float32."""
-        angles = position_ids[:, None, :, None].float() * self.inv_freq
+        """`position_ids` [B, L] -> cos, sin [B, 1, L, dh / 2] and the query scale [B, 1, L, 1], all float32 whatever the weights are."""
+        angles = position_ids[:, None, :, None].float() * self.inv_freq.float()
         factor = self.config.yarn.attention_factor if self.config.yarn else 1.0
         scale = torch.ones_like(position_ids, dtype=torch.float32)
         if self.config.query_scale_beta:
             rounds = torch.div(position_ids, self.config.query_scale_positions, rounding_mode="floor")
-            scale = 1 + self.config.query_scale_beta * torch.log1p(rounds.float())
+            scale = 1 + self.config.query_scale_beta * torch.log(1 + rounds.float())
         return angles.cos() * factor, angles.sin() * factor, scale[:, None, :, None]
 
     def forward(

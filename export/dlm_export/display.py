@@ -88,7 +88,7 @@ def show_verify(console: Console, report: VerifyReport) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("")
     for result in report.results:
-        allowed = f"{result.tolerance:.0e}" if report.precision == "fp32" else "-"
+        allowed = f"{result.tolerance:.1e}" if report.precision == "fp32" else "-"
         measures = (f"{result.largest_error:.1e}", allowed, f"{result.relative_error:.1e}", f"{result.agreement:.0%}")
         table.add_row(result.name, str(result.positions), *measures, verdict(report, result))
     console.print(table)

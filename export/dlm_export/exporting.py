@@ -16,9 +16,9 @@ from .errors import CheckpointError
 from .families import Family, family_of
 from .graph.step import OPSET, StepSettings, build_step_model
 from .precision import WRITERS
-from .staging import check_target, staged_folder
+from .staging import check_apart, check_target, staged_folder
 from .tokenizer_files import TOKENIZER_FILE, TokenizerFiles, read_tokenizer_files
-from .weights import WeightReader
+from .weights import WeightReader, check_tensors
 
 Precision = Literal["fp32", "int8"]
 MODEL_FILE = "model.onnx"
@@ -54,17 +54,19 @@ def export_bundle(
     """
     target = Path(out).absolute()
     check_target(target, force=force)
+    check_apart(Path(checkpoint_path), target)
     progress("reading config and tensor headers")
     checkpoint = Checkpoint.open(checkpoint_path)
     family = family_of(checkpoint)
     config = family.denoiser_config(checkpoint)
+    check_tensors(checkpoint, family, config)
     tokenizer = read_tokenizer_files(checkpoint, config.vocab_size)
     manifest = make_manifest(checkpoint, family, config, tokenizer, precision, name)
     with staged_folder(target, force=force) as folder:
         progress("reading weights and building the step graph")
         weights = WeightReader(checkpoint, family, config)
         settings = StepSettings(manifest.mask_token_id, manifest.top_k)
-        model = build_step_model(settings, weights, WRITERS[precision](), name=manifest.name)
+        model = build_step_model(settings, weights, WRITERS[precision](), name=manifest.family)
         progress("writing the bundle")
         save_model(model, folder)
         if tokenizer.tokenizer_json is not None:
@@ -133,5 +135,6 @@ def notes(checkpoint: Checkpoint, weights: WeightReader, tokenizer: TokenizerFil
         found.append("The checkpoint has no chat template: prompts have to be assembled by the caller.")
     unread = checkpoint.unread(weights.read_keys)
     if unread:
-        found.append(f"{len(unread)} tensors of the checkpoint belong to nothing in this architecture and were left out: {unread[0]}, ...")
+        some = f"{unread[0]}{', ...' if len(unread) > 1 else ''}"
+        found.append(f"Tensors of the checkpoint that this architecture has no place for were left out, {len(unread)} in all: {some}")
     return tuple(found)

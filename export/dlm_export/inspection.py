@@ -61,6 +61,8 @@ def inspect_bundle(path: str | Path) -> Inspection:
         model = onnx.load(bundle.model_path, load_external_data=False)
     except DecodeError as error:
         raise ExportError(f"{bundle.model_path}: is no ONNX model ({error}). Export the bundle again") from error
+    if not model.graph.node:
+        raise ExportError(f"{bundle.model_path}: holds no graph. Export the bundle again")
     names = sorted(["manifest.json", *bundle.manifest.files])
     counts = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in model.graph.node)
     return Inspection(

@@ -36,7 +36,7 @@ def read_header(file: Path) -> Header:
             fields = json.loads(stream.read(header_bytes))
     except FileNotFoundError:
         raise CheckpointError(file, "does not exist", REMEDY) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(file, f"has no readable header ({error})", REMEDY) from error
     return check_entries(file, fields, size_bytes - 8 - header_bytes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import uuid
@@ -27,8 +28,26 @@ def check_target(target: Path, *, force: bool) -> None:
         return
     if not force:
         raise OutputError(f"{target} is not empty. Choose another --out, or replace the bundle there with --force")
-    if not (target / MANIFEST_NAME).is_file():
-        raise OutputError(f"{target} is not empty and holds no {MANIFEST_NAME}, so --force does not replace it. Choose another --out")
+    if not is_bundle(target):
+        raise OutputError(
+            f"{target} is not empty and holds no bundle's {MANIFEST_NAME}, so --force does not replace it. Choose another --out"
+        )
+
+
+def check_apart(source: Path, target: Path) -> None:
+    """Raise OutputError where writing or replacing `target` would touch the checkpoint in `source`."""
+    source, target = Path(os.path.realpath(source)), Path(os.path.realpath(target))
+    if os.path.exists(target) and source.is_relative_to(target):
+        raise OutputError(f"{target} is or holds the checkpoint {source}, which would be replaced. Choose another --out")
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether a folder has a bundle's manifest, of whatever release; other programs name files manifest.json too."""
+    try:
+        fields = json.loads((folder / MANIFEST_NAME).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(fields, dict) and {"schema_version", "targets", "files"} <= fields.keys()
 
 
 @contextmanager
@@ -56,10 +75,11 @@ def replace_folder(new: Path, target: Path) -> None:
         new.rename(target)
         return
     old = target.parent / f".{target.name}.replaced-{uuid.uuid4().hex[:8]}"
-    target.rename(old)
     try:
+        target.rename(old)
         new.rename(target)
     except BaseException:
-        old.rename(target)
+        if old.exists() and not target.exists():
+            old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)

@@ -51,8 +51,7 @@ def chat_template(checkpoint: Checkpoint) -> str | None:
         return text
     template = (checkpoint.json(CONFIG_FILE) or {}).get("chat_template")
     if isinstance(template, list):
-        named = {entry.get("name"): entry.get("template") for entry in template if isinstance(entry, dict)}
-        template = named.get("default")
+        template = next((entry.get("template") for entry in template if isinstance(entry, dict) and entry.get("name") == "default"), None)
     if template is None or isinstance(template, str):
         return template
     problem = f"is {json.dumps(template)[:60]}, expected text"

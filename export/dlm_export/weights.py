@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,6 +58,27 @@ class WeightReader:
         key = self.family.checkpoint_key(name)
         self.read_keys.add(key)
         return key, self.checkpoint.read(key, shape)
+
+
+def check_tensors(checkpoint: Checkpoint, family: Family, config: DenoiserConfig) -> None:
+    """Raise CheckpointError for the first tensor that is missing or of another shape, before time or memory is spent on any."""
+    for name, shape in tensor_shapes(config):
+        checkpoint.file_of(family.checkpoint_key(name), shape)
+
+
+def tensor_shapes(config: DenoiserConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Every tensor of the denoiser with its shape, one by one: a config may claim more layers than a list could hold."""
+    yield "embed_tokens.weight", (config.vocab_size, config.hidden_size)
+    for layer in range(config.layers):
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            yield f"layers.{layer}.{norm}.weight", (config.hidden_size,)
+        for node in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"):
+            yield f"layers.{layer}.{node}.weight", linear_shape(config, node)
+        for node in ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"):
+            yield f"layers.{layer}.{node}.weight", linear_shape(config, node)
+    yield "norm.weight", (config.hidden_size,)
+    if not config.tied:
+        yield "head.weight", linear_shape(config, "head")
 
 
 def linear_shape(config: DenoiserConfig, node: str) -> tuple[int, int]:

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 import torch
+from dlm_export.checkpoint import Checkpoint
+from dlm_export.families import family_of
+from dlm_export.weights import tensor_shapes
 from safetensors.torch import load_file, save_file
 
 EMBEDDING = "encoder.embed_tokens.weight"
@@ -56,6 +59,19 @@ class EditableCheckpoint:
         """Make the head the embedding table."""
         self.config(tie_word_embeddings=True)
         self.tensors(lambda tensors: tensors.pop(HEAD) is None)
+
+    def redraw(self, **changes: Any) -> None:
+        """Other sizes: set fields of config.json and write random float32 weights of the shapes they ask for, norms about 1."""
+        self.config(**changes)
+        opened = Checkpoint.open(self.path)
+        family = family_of(opened)
+        generator = torch.Generator().manual_seed(7)
+        tensors = {
+            family.checkpoint_key(name): torch.randn(shape, generator=generator) * (shape[-1] ** -0.5 if len(shape) > 1 else 0.1)
+            + (len(shape) == 1)
+            for name, shape in tensor_shapes(family.denoiser_config(opened))
+        }
+        save_file(tensors, self.weights)
 
     def add_tokenizer(self) -> None:
         """A word-level tokenizer.json with three special tokens, and a chat template."""

@@ -65,7 +65,15 @@ def test_file_cut_short_names_the_tensor_that_is_not_there(checkpoint: Any) -> N
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"abc", struct.pack("<Q", 2**40) + b"{}", struct.pack("<Q", 4) + b"nope", struct.pack("<Q", 2) + b"[]"]
+    "data",
+    [
+        b"",
+        b"abc",
+        struct.pack("<Q", 2**40) + b"{}",
+        struct.pack("<Q", 4) + b"nope",
+        struct.pack("<Q", 2) + b"[]",
+        struct.pack("<Q", 99_999) + b"[" * 99_999,
+    ],
 )
 def test_no_safetensors_at_all(checkpoint: Any, data: bytes) -> None:
     checkpoint.weights.write_bytes(data)
@@ -107,7 +115,25 @@ def test_bad_index(checkpoint: Any, index: str) -> None:
         Checkpoint.open(checkpoint.path)
 
 
-@pytest.mark.parametrize("text", ["{", "[]", "\udcff"])
+@pytest.mark.parametrize("name", ["../elsewhere.safetensors", "/etc/passwd", "..", "", "a\\b", "a\0b"])
+def test_index_that_leaves_the_folder(checkpoint: Any, name: str) -> None:
+    (checkpoint.path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"index\.json: lists .* leaves the folder or names no file"):
+        Checkpoint.open(checkpoint.path)
+
+
+def test_index_of_pickles(checkpoint: Any) -> None:
+    (checkpoint.path / "model.safetensors.index.json").write_text('{"weight_map": {"a": "weights.bin"}}', encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"weights\.bin: is a pickle"):
+        Checkpoint.open(checkpoint.path)
+
+
+def test_bundle_where_a_checkpoint_should_be(golden_bundle_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="This is a bundle, not a checkpoint"):
+        Checkpoint.open(golden_bundle_path)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "\udcff", "[" * 100_000])
 def test_bad_config(checkpoint: Any, text: str) -> None:
     (checkpoint.path / "config.json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(CheckpointError, match=r"config\.json"):

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from dlm_export import exporting
 from dlm_export.cli import app
+from dlm_runtime.bundle import write_manifest
 from typer.testing import CliRunner, Result
 
 
@@ -124,3 +125,35 @@ def test_inspecting_loads_no_torch(golden_bundle_path: Path) -> None:
         "except SystemExit as done: sys.exit(done.code or int('torch' in sys.modules))"
     )
     subprocess.run([sys.executable, "-c", program, str(golden_bundle_path)], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("command", "missing"), [("inspect BUNDLE", "onnx"), ("verify BUNDLE CHECKPOINT", "torch"), ("CHECKPOINT --out OUT", "onnx")]
+)
+def test_without_the_extra_it_says_what_to_install(
+    golden_bundle_path: Path, golden_checkpoint: Path, out: Path, command: str, missing: str
+) -> None:
+    program = (
+        "import sys\nfor name in ('torch', 'onnx', 'safetensors'): sys.modules[name] = None\n"
+        "from dlm_export.cli import app; app(sys.argv[1:])"
+    )
+    paths = {"BUNDLE": golden_bundle_path, "CHECKPOINT": golden_checkpoint, "OUT": out}
+    words = [str(paths.get(word, word)) for word in command.split()]
+    result = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True)
+    assert result.returncode == 2
+    assert (
+        result.stderr == f"error {missing} is not installed, which this command needs. Install the extra: pip install 'dlm-npc[export]'\n"
+    )
+
+
+def test_arguments_the_wrong_way_round(golden_bundle_path: Path, golden_checkpoint: Path) -> None:
+    assert "This is a checkpoint, not a bundle" in dlm_export("verify", golden_checkpoint, golden_bundle_path).stderr
+
+
+def test_inspecting_a_model_without_a_graph(checkpoint: Any, out: Path) -> None:
+    manifest = exporting.export_bundle(checkpoint.path, out).manifest
+    (out / "model.onnx").write_bytes(b"")
+    write_manifest(out, manifest)
+    result = dlm_export("inspect", out)
+    assert result.exit_code == 2
+    assert "model.onnx: holds no graph" in result.stderr

@@ -9,8 +9,10 @@ from typing import Any
 import onnx
 import pytest
 from dlm_export import exporting
+from dlm_export.checkpoint import Checkpoint
 from dlm_export.errors import CheckpointError, OutputError
-from dlm_export.exporting import export_bundle
+from dlm_export.exporting import Precision, export_bundle
+from dlm_export.loading import load_denoiser
 from dlm_runtime.bundle import Bundle
 
 
@@ -63,6 +65,7 @@ def test_template_from_tokenizer_config(checkpoint: Any, out: Path, template: ob
         ("tokenizer.json", "{", "tokenizer.json: is not readable JSON"),
         ("tokenizer.json", '{"added_tokens": [{"id": 256, "special": true}]}', "added_tokens: holds id 256, the model has 256"),
         ("tokenizer.json", '{"added_tokens": [{"special": true}]}', "added_tokens: has an entry without id"),
+        ("tokenizer_config.json", '{"chat_template": [{"name": []}, {"name": "default", "template": 3}]}', "chat_template: is 3"),
         ("tokenizer_config.json", '{"chat_template": 3}', "chat_template: is 3, expected text"),
     ],
 )
@@ -90,7 +93,7 @@ def test_tied_head_is_stored_once(checkpoint: Any, out: Path) -> None:
 
 def test_surplus_tensors_are_noted(checkpoint: Any, out: Path) -> None:
     checkpoint.tensors(lambda tensors: tensors.update({"extra.weight": tensors["encoder.norm.weight"].clone()}))
-    assert "1 tensors of the checkpoint belong to nothing in this architecture" in export_bundle(checkpoint.path, out).notes[-1]
+    assert export_bundle(checkpoint.path, out).notes[-1].endswith("no place for were left out, 1 in all: extra.weight")
 
 
 def test_int8_is_smaller(golden_checkpoint: Path, out: Path, golden_bundle_path: Path) -> None:
@@ -112,7 +115,7 @@ def test_existing_folder_is_left_alone(golden_checkpoint: Path, out: Path) -> No
     (out / "diary.txt").write_text("mine", encoding="utf-8")
     with pytest.raises(OutputError, match=r"is not empty\. Choose another --out, or replace the bundle there with --force"):
         export_bundle(golden_checkpoint, out)
-    with pytest.raises(OutputError, match=r"holds no manifest\.json, so --force does not replace it"):
+    with pytest.raises(OutputError, match=r"holds no bundle's manifest\.json, so --force does not replace it"):
         export_bundle(golden_checkpoint, out, force=True)
     assert (out / "diary.txt").read_text(encoding="utf-8") == "mine"
 
@@ -172,3 +175,41 @@ def test_broken_weights_leave_nothing(checkpoint: Any, out: Path) -> None:
     with pytest.raises(CheckpointError, match=r"encoder\.norm\.weight: is missing"):
         export_bundle(checkpoint.path, out)
     assert leftovers(out) == []
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_same_weights_give_the_same_model_to_the_bit(checkpoint: Any, out: Path, precision: Precision) -> None:
+    """Whatever the folder is called and however the weights are spread over files."""
+    first = export_bundle(checkpoint.path, out / "first", precision=precision).manifest
+    checkpoint.shard()
+    renamed = checkpoint.path.rename(checkpoint.path.with_name("renamed"))
+    second = export_bundle(renamed, out / "second", precision=precision).manifest
+    assert first.files == second.files
+
+
+def test_more_layers_than_weights_are_told_at_once(checkpoint: Any, out: Path) -> None:
+    checkpoint.config(num_hidden_layers=2**31 - 1)
+    with pytest.raises(CheckpointError, match=r"encoder\.layers\.2\.input_layernorm\.weight: is missing"):
+        export_bundle(checkpoint.path, out)
+    with pytest.raises(CheckpointError, match=r"encoder\.layers\.2\.input_layernorm\.weight: is missing"):
+        load_denoiser(Checkpoint.open(checkpoint.path))
+
+
+def test_force_spares_other_programs_manifests(golden_checkpoint: Path, out: Path) -> None:
+    out.mkdir(parents=True)
+    (out / "manifest.json").write_text('{"name": "a web page"}', encoding="utf-8")
+    with pytest.raises(OutputError, match=r"holds no bundle's manifest\.json"):
+        export_bundle(golden_checkpoint, out, force=True)
+
+
+def test_force_spares_a_checkpoint_inside_the_bundle(checkpoint: Any, out: Path) -> None:
+    export_bundle(checkpoint.path, out)
+    inside = checkpoint.path.rename(out / "source")
+    with pytest.raises(OutputError, match="is or holds the checkpoint"):
+        export_bundle(inside, out, force=True)
+    assert (inside / "config.json").is_file()
+
+
+def test_name_that_no_file_system_takes(golden_checkpoint: Path, out: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        export_bundle(golden_checkpoint, out / ("x" * 300))

@@ -68,8 +68,8 @@ def test_architectures_must_be_a_list_of_names(checkpoint: Any, architectures: o
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("hidden_size", None, "hidden_size: is None, expected a whole number"),
-        ("num_hidden_layers", 0, "num_hidden_layers: is 0, expected a whole number of at least 1"),
+        ("hidden_size", None, "hidden_size: is missing, expected a whole number"),
+        ("num_hidden_layers", 0, "num_hidden_layers: is 0, expected a whole number from 1 to 2147483647"),
         ("vocab_size", "many", "vocab_size: is 'many'"),
         ("rms_norm_eps", True, "rms_norm_eps: is True, expected a number"),
         ("num_key_value_heads", 3, "sizes: do not fit together: heads=4 is not a multiple of kv_heads=3"),
@@ -78,8 +78,17 @@ def test_architectures_must_be_a_list_of_names(checkpoint: Any, architectures: o
         ("mlp_bias", True, "mlp_bias: is True"),
         ("sliding_window", 4096, "sliding_window: is 4096"),
         ("rope_parameters", {"rope_type": "llama3", "rope_theta": 1e4}, "rope_parameters.rope_type: is 'llama3'"),
-        ("rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}, "rope_parameters.factor: is None"),
+        ("rope_parameters", {"rope_type": "yarn", "rope_theta": 1e4}, "rope_parameters.factor: is missing"),
         ("rope_parameters", "yarn", "rope_parameters: is 'yarn', expected an object"),
+        ("rope_parameters", {"type": "linear", "rope_theta": 1e4}, "rope_parameters.type: is 'linear'"),
+        ("rope_parameters", {"rope_theta": 1}, "rope_parameters.rope_theta: is 1, expected a number above 1"),
+        ("rope_parameters", {"rope_theta": 1e4, "partial_rotary_factor": 0.5}, "partial_rotary_factor: is 0.5"),
+        ("quantization_config", {"quant_method": "fp8"}, "quantization_config: is {'quant_method': 'fp8'}"),
+        ("vocab_size", 10**400, "vocab_size: is 1000"),
+        ("rms_norm_eps", float("nan"), "rms_norm_eps: is nan, expected a number"),
+        ("rms_norm_eps", 10**400, "rms_norm_eps: is 1000"),
+        ("rms_norm_eps", 0, "rms_norm_eps: is 0, expected a number above 0"),
+        ("tie_word_embeddings", "false", "tie_word_embeddings: is 'false', expected true or false"),
     ],
 )
 def test_config_that_cannot_be_computed_exactly_is_refused(checkpoint: Any, field: str, value: object, message: str) -> None:
@@ -87,6 +96,21 @@ def test_config_that_cannot_be_computed_exactly_is_refused(checkpoint: Any, fiel
     with pytest.raises(CheckpointError) as caught:
         config_of(checkpoint.path)
     assert message in str(caught.value)
+
+
+def test_null_is_as_good_as_absent(checkpoint: Any) -> None:
+    yarn = {"rope_type": None, "type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 64}
+    checkpoint.config(rope_parameters=yarn | {"beta_fast": None, "mscale": None, "attention_factor": None, "truncate": None})
+    config = config_of(checkpoint.path)
+    assert config.yarn is not None
+    assert (config.yarn.beta_fast, config.yarn.attention_factor) == (32.0, pytest.approx(1.1386294))
+
+
+def test_block_longer_than_the_context(checkpoint: Any) -> None:
+    checkpoint.config(max_position_embeddings=4)
+    opened = Checkpoint.open(checkpoint.path)
+    with pytest.raises(CheckpointError, match="block_size: is 8, more than max_position_embeddings=4"):
+        family_of(opened).max_context(opened)
 
 
 def test_plain_rotary_positions(checkpoint: Any) -> None:

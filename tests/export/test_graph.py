@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from dlm_export.exporting import export_bundle
 from dlm_export.verify.cases import Case, Row
@@ -111,6 +112,37 @@ def test_window_past_the_end_is_measured_but_not_committed(session: StepSession)
     outputs = session.run(feed).outputs
     assert outputs["committed"].tolist() == [3]
     assert (outputs["canvas"][0, 3:] == mask).all()
+
+
+def test_a_row_without_any_tokens_is_finite_and_commits_nothing(session: StepSession) -> None:
+    """`query_lengths` 0 beside a real row, masks on the padding, and a past that nobody has."""
+    answer = step(session, Row(NOTHING, np.full(4, session.manifest.mask_token_id), causal=False), Row(NOTHING, TEXT[:2], causal=True))
+    past = {name: np.full((2, 2, 5, 16), 9.0, np.float32) for name in answer.feed if name.startswith("past.")}
+    lengths = {"query_lengths": np.array([0, 2]), "quota": np.array([4, 4])}
+    outputs = session.run(answer.feed | past | lengths).outputs
+    assert outputs["committed"].tolist() == [0, 0]
+    assert all(np.isfinite(value).all() for name, value in outputs.items() if name != "top_logprobs")
+    close(session, outputs["logits"][1, :2], answer.outputs["logits"][1, :2])
+
+
+@pytest.mark.parametrize(("start", "size"), [(0, 3), (2, 4), (7, 1)])
+def test_a_window_is_that_part_of_the_whole(session: StepSession, start: int, size: int) -> None:
+    answer = step(session, Row(NOTHING, np.where(np.arange(8) % 2, session.manifest.mask_token_id, TEXT[:8]), causal=False))
+    part = answer.feed | {"window_start": np.array([start]), "allow_rows": answer.feed["allow_rows"][:, start : start + size]}
+    outputs = session.run(part).outputs
+    for name in ("logits", "sampled_ids", "confidence", "entropy", "top_ids"):
+        np.testing.assert_allclose(outputs[name], answer.outputs[name][:, start : start + size], rtol=0, atol=1e-5, err_msg=name)
+    np.testing.assert_array_equal(outputs["present.1.key"], answer.outputs["present.1.key"])
+
+
+def test_the_decision_is_one_node_that_needs_its_body(session: StepSession) -> None:
+    model = onnx.load(session.model_path)
+    onnx.checker.check_model(model, full_check=True)
+    names = [name for node in model.graph.node for name in node.output]
+    assert len(names) == len(set(names))
+    del model.functions[:]
+    with pytest.raises(Exception, match=r"ParallelUnmask.* is not a registered function"):
+        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 def test_form_of_the_model(model: onnx.ModelProto) -> None:

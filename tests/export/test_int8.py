@@ -18,13 +18,14 @@ MATRIX = RNG.normal(0, RNG.uniform(0.1, 3, 24), (48, 24)).astype(np.float32)
 def run_linear(matrix: np.ndarray, x: np.ndarray) -> np.ndarray:
     b = GraphBuilder()
     b.input("x", TensorProto.FLOAT, ["B", "L", matrix.shape[0]])
-    Int8Linear().write(b, "x", LinearWeight("y", "w", matrix))
+    b.input("counters", TensorProto.INT64, ["B", "L"])
+    Int8Linear().write(b, "x", LinearWeight("y", "w", matrix), like="counters")
     b.output("y", TensorProto.FLOAT, ["B", "L", matrix.shape[1]])
     graph = helper.make_graph(b.nodes, "linear", b.inputs, b.outputs, list(b.initializers.values()))
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return np.asarray(session.run(None, {"x": x})[0])
+    return np.asarray(session.run(None, {"x": x, "counters": np.zeros(x.shape[:2], np.int64)})[0])
 
 
 def plain_linear(matrix: np.ndarray, x: np.ndarray) -> np.ndarray:

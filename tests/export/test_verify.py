@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from dlm_export.errors import CheckpointError
 from dlm_export.exporting import Precision, export_bundle
 from dlm_export.verify import verify_bundle
+from dlm_export.verify.cases import Case, Row
+from dlm_export.verify.compare import FP32_LOGITS_ABS
+from dlm_export.verify.decisions import wrong_decisions
+from dlm_export.verify.session import StepAnswer, StepSession
+from dlm_kernels.unmask import parallel_unmask
 from dlm_runtime.bundle import Bundle, write_manifest
 from dlm_runtime.errors import BundleError, EngineError
 
@@ -22,6 +29,7 @@ MODES = [
     "one token with past",
     "causal verify with past",
     "all modes in one batch",
+    "end of the context",
 ]
 RECORDED = ["causal", "bidirectional", "causal_prefix_bidirectional_block", "cached_block", "batch", "long_positions"]
 
@@ -94,9 +102,109 @@ def test_model_that_does_not_load(checkpoint: Any, out: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["logits.npz", "meta.json"])
-def test_unreadable_recording(checkpoint: Any, out: Path, golden_checkpoint: Path, name: str) -> None:
+@pytest.mark.parametrize("data", [b"broken", b"PK\x03\x04broken", b""])
+def test_unreadable_recording(checkpoint: Any, out: Path, golden_checkpoint: Path, name: str, data: bytes) -> None:
     export_bundle(checkpoint.path, out)
     for file in ("logits.npz", "meta.json"):
-        (checkpoint.path / file).write_bytes((golden_checkpoint / file).read_bytes() if file != name else b"broken")
+        (checkpoint.path / file).write_bytes((golden_checkpoint / file).read_bytes() if file != name else data)
     with pytest.raises(CheckpointError, match=name):
         verify_bundle(out, checkpoint.path)
+
+
+def test_allowance_grows_with_the_models_own_rounding_and_still_finds_mistakes(checkpoint: Any, out: Path) -> None:
+    """Logits in the hundreds cannot agree to 1e-4 in float32."""
+    checkpoint.tensors(lambda tensors: tensors["diffusion_head.weight"].mul_(100))
+    export_bundle(checkpoint.path, out)
+    report = verify_bundle(out, checkpoint.path)
+    assert report.largest_error > FP32_LOGITS_ABS
+    assert all(FP32_LOGITS_ABS < result.tolerance < 0.02 for result in report.results)
+    assert report.passed
+    checkpoint.tensors(lambda tensors: tensors["encoder.layers.1.mlp.up_proj.weight"].mul_(1.01))
+    assert not verify_bundle(out, checkpoint.path).passed
+
+
+def test_a_model_that_says_the_same_of_everything(checkpoint: Any, out: Path) -> None:
+    checkpoint.tensors(lambda tensors: tensors["diffusion_head.weight"].zero_())
+    export_bundle(checkpoint.path, out, precision="int8")
+    report = verify_bundle(out, checkpoint.path)
+    assert report.passed
+    assert report.results[0].relative_error == 0
+
+
+SMALL = {
+    "hidden_size": 24,
+    "intermediate_size": 20,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 3,
+    "num_key_value_heads": 1,
+    "head_dim": 8,
+}
+YARN = {"rope_type": "yarn", "rope_theta": 500.0, "factor": 4.0, "original_max_position_embeddings": 4, "llama_4_scaling_beta": 0.1}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"vocab_size": 33, "rope_parameters": YARN},
+        {"vocab_size": 1001, "rope_parameters": YARN | {"factor": 1.0}, "num_hidden_layers": 4, "block_size": 33},
+        {
+            "vocab_size": 33,
+            "num_attention_heads": 6,
+            "num_key_value_heads": 6,
+            "head_dim": 4,
+            "block_size": 4,
+            "max_position_embeddings": 64,
+        },
+        {
+            "num_attention_heads": 8,
+            "num_key_value_heads": 2,
+            "head_dim": 128,
+            "rope_parameters": YARN | {"mscale": 1.0, "mscale_all_dim": 0.5},
+        },
+        {"tie_word_embeddings": True, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
+    ],
+)
+def test_other_members_of_the_family(checkpoint: Any, out: Path, changes: dict[str, Any], precision: Precision) -> None:
+    checkpoint.redraw(**(SMALL | {"mask_token_id": 20} | changes))
+    manifest = export_bundle(checkpoint.path, out, precision=precision).manifest
+    assert verify_bundle(out, checkpoint.path).passed
+    assert manifest.vocab_size == changes.get("vocab_size", 256)
+
+
+@pytest.fixture(scope="module")
+def answered(golden_bundle_path: Path) -> StepAnswer:
+    """Two rows of masks, the second one warm."""
+    rows = tuple(Row(np.arange(3), np.full(8, 100), causal=False) for _ in range(2))
+    session = StepSession(Bundle.load(golden_bundle_path))
+    past = [(np.zeros((2, 3, 16), np.float32),) * 2] * 2
+    answer = session.answer(Case("test", rows), [past, past], np.random.default_rng(1))
+    return session.run(answer.feed | {"allow_rows": np.zeros((2, 8), np.int64)})
+
+
+def changed(answer: StepAnswer, name: str, change: Callable[[np.ndarray], object]) -> StepAnswer:
+    outputs = {key: value.copy() for key, value in answer.outputs.items()}
+    change(outputs[name])
+    return StepAnswer(answer.feed, outputs)
+
+
+def test_right_decisions_and_each_kind_of_wrong_one(answered: StepAnswer) -> None:
+    assert wrong_decisions(answered, mask_token_id=100) == 0
+    for name in ("sampled_ids", "canvas"):
+        wrong = changed(answered, name, lambda ids: ids[0].__setitem__(2, (ids[0, 2] + 1) % 256))
+        assert wrong_decisions(wrong, mask_token_id=100) == 1
+    # Half the confidence at one place is one wrong number; that the canvas no longer follows from it may count elsewhere too.
+    assert wrong_decisions(changed(answered, "confidence", lambda p: p[1].__setitem__(0, p[1, 0] / 2)), mask_token_id=100) >= 1
+
+
+def test_a_near_tie_may_go_either_way(answered: StepAnswer) -> None:
+    best = int(answered.outputs["sampled_ids"][0, 2])
+    other = best - 1
+    tied = changed(answered, "logits", lambda z: z[0, 2].__setitem__(other, z[0, 2, best] + 1e-6))
+    inputs = tied.unmask_inputs()
+    exact = parallel_unmask(inputs, mask_token_id=100, top_k=8)
+    assert exact.sampled_ids[0, 2] == other
+    tied.outputs["confidence"][:] = exact.confidence
+    commit = exact.canvas != inputs.tokens
+    tied.outputs["canvas"][:] = np.where(commit, tied.outputs["sampled_ids"], inputs.tokens)
+    assert wrong_decisions(tied, mask_token_id=100) == 0

@@ -61,7 +61,27 @@ def test_no_manifest(tmp_path: Path) -> None:
     assert "manifest.json: does not exist" in complaint(tmp_path)
 
 
-@pytest.mark.parametrize(("text", "said"), [(b"{", "is not JSON"), (b"[]", "JSON list"), (b"\xff\xfe", "cannot be read"), (b"{}", "None")])
+@pytest.mark.parametrize("relative", ["a\0b", "a" * 5000, "loop"])
+def test_path_that_is_none(folder: Path, relative: str) -> None:
+    (folder / "loop").symlink_to(folder / "loop")
+    edit(folder, lambda fields: fields["files"].update({relative: "0" * 64}))
+    assert "manifest.json: files lists" in complaint(folder)
+
+
+def test_checkpoint_where_a_bundle_should_be(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    assert "This is a checkpoint, not a bundle" in complaint(tmp_path)
+
+
+def test_fields_that_contradict_each_other_are_told_in_plain_words(folder: Path) -> None:
+    edit(folder, lambda fields: fields.update(kv_heads=3))
+    assert "manifest.json: heads=1 is not a multiple of kv_heads=3. Export" in complaint(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [(b"[" * 100_000, "is not JSON"), (b"{", "is not JSON"), (b"[]", "JSON list"), (b"\xff\xfe", "cannot be read"), (b"{}", "None")],
+)
 def test_manifest_that_is_none(folder: Path, text: bytes, said: str) -> None:
     (folder / "manifest.json").write_bytes(text)
     assert said in complaint(folder)
@@ -71,6 +91,7 @@ def test_manifest_that_is_none(folder: Path, text: bytes, said: str) -> None:
     ("field", "value"),
     [
         ("layers", 0),
+        ("layers", "2"),
         ("precision", "fp7"),
         ("unheard_of", 1),
         ("mask_token_id", 97),
@@ -90,7 +111,7 @@ def test_field_that_cannot_be(folder: Path, field: str, value: object) -> None:
 
 def test_missing_field(folder: Path) -> None:
     edit(folder, lambda fields: fields.pop("vocab_size"))
-    assert "vocab_size" in complaint(folder)
+    assert "manifest.json: vocab_size is missing" in complaint(folder)
 
 
 def test_schema_version_of_another_release(folder: Path) -> None:

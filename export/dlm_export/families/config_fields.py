@@ -10,6 +10,9 @@ from typing import Any
 from ..errors import CheckpointError
 
 REMEDY = "The config.json does not describe a checkpoint of this family"
+LARGEST_INTEGER = 2**31 - 1
+LARGEST_NUMBER = 3.4e38  # what float32 holds; NaN and infinity, which Python reads from JSON, fail the comparison
+SHOWN_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
@@ -25,25 +28,34 @@ class ConfigFields:
         return CheckpointError(self.file, problem, remedy, item=self.prefix + name)
 
     def integer(self, name: str, default: int | None = None, *, least: int = 0) -> int:
-        """A whole number of at least `least`; required where there is no default."""
-        value = self.values.get(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise self.error(name, f"is {value!r}, expected a whole number of at least {least}")
+        """A whole number of at least `least` that fits 32 bits; required where there is no default. Null counts as absent."""
+        value = self._value(name, default)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST_INTEGER:
+            raise self.error(name, f"is {shown(value)}, expected a whole number from {least} to {LARGEST_INTEGER}")
         return value
 
-    def number(self, name: str, default: float | None = None) -> float:
-        """A number; required where there is no default."""
-        value = self.values.get(name, default)
-        if not isinstance(value, int | float) or isinstance(value, bool):
-            raise self.error(name, f"is {value!r}, expected a number")
+    def number(self, name: str, default: float | None = None, *, above: float | None = None) -> float:
+        """A finite number, greater than `above` where that is given; required where there is no default. Null counts as absent."""
+        value = self._value(name, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= LARGEST_NUMBER:
+            raise self.error(name, f"is {shown(value)}, expected a number")
+        if above is not None and value <= above:
+            raise self.error(name, f"is {shown(value)}, expected a number above {above:g}")
         return float(value)
 
+    def boolean(self, name: str, default: bool) -> bool:
+        """True or false. Null counts as absent."""
+        value = self._value(name, default)
+        if not isinstance(value, bool):
+            raise self.error(name, f"is {shown(value)}, expected true or false")
+        return value
+
     def require(self, name: str, *allowed: object) -> None:
-        """Refuse a field that has another value than the backbone computes; an absent field is fine."""
-        value = self.values.get(name, allowed[0])
+        """Refuse a field that has another value than the backbone computes; an absent or null field is fine."""
+        value = self._value(name, allowed[0])
         if value not in allowed:
             known = " or ".join(repr(item) for item in allowed)
-            raise self.error(name, f"is {value!r}, only {known} can be exported", "Support for it has to be written first")
+            raise self.error(name, f"is {shown(value)}, only {known} can be exported", "Support for it has to be written first")
 
     def section(self, name: str) -> ConfigFields | None:
         """A nested object, or None where it is absent or null."""
@@ -51,7 +63,7 @@ class ConfigFields:
         if value is None:
             return None
         if not isinstance(value, dict):
-            raise self.error(name, f"is {value!r}, expected an object")
+            raise self.error(name, f"is {shown(value)}, expected an object")
         return ConfigFields(self.file, value, f"{self.prefix}{name}.")
 
     def token_ids(self, name: str) -> tuple[int, ...]:
@@ -59,6 +71,18 @@ class ConfigFields:
         value = self.values.get(name)
         ids = value if isinstance(value, list) else [] if value is None else [value]
         for item in ids:
-            if not isinstance(item, int) or isinstance(item, bool) or item < 0:
-                raise self.error(name, f"is {value!r}, expected token ids")
+            if not isinstance(item, int) or isinstance(item, bool) or not 0 <= item <= LARGEST_INTEGER:
+                raise self.error(name, f"is {shown(value)}, expected token ids")
         return tuple(ids)
+
+    def _value(self, name: str, default: object) -> Any:
+        value = self.values.get(name)
+        return default if value is None else value
+
+
+def shown(value: object) -> str:
+    """A value as an error message quotes it, cut where it is long; null is as good as missing."""
+    if value is None:
+        return "missing"
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -41,25 +41,26 @@ class NemotronLabsDiffusion:
         fields.require("attention_bias", False)
         fields.require("mlp_bias", False)
         fields.require("sliding_window", None)
+        fields.require("quantization_config", None)
         rope = rope_fields(fields)
         heads = fields.integer("num_attention_heads", least=1)
         hidden_size = fields.integer("hidden_size", least=1)
         scaled_positions = rope.integer("original_max_position_embeddings", fields.integer("max_position_embeddings", least=1), least=1)
         try:
             return DenoiserConfig(
-                vocab_size=fields.integer("vocab_size", least=1),
+                vocab_size=fields.integer("vocab_size", least=2),
                 hidden_size=hidden_size,
                 intermediate_size=fields.integer("intermediate_size", least=1),
                 layers=fields.integer("num_hidden_layers", least=1),
                 heads=heads,
                 kv_heads=fields.integer("num_key_value_heads", heads, least=1),
                 head_dim=fields.integer("head_dim", hidden_size // heads, least=1),
-                rope_theta=rope.number("rope_theta", fields.values.get("rope_theta")),
-                norm_eps=fields.number("rms_norm_eps"),
+                rope_theta=rope.number("rope_theta", fields.values.get("rope_theta"), above=1),
+                norm_eps=fields.number("rms_norm_eps", above=0),
                 yarn=yarn_scaling(rope),
                 query_scale_beta=rope.number("llama_4_scaling_beta", 0.0),
                 query_scale_positions=scaled_positions,
-                tied=bool(fields.values.get("tie_word_embeddings", False)),
+                tied=fields.boolean("tie_word_embeddings", False),
             )
         except ValueError as error:
             raise fields.error("sizes", f"do not fit together: {error}") from error
@@ -85,8 +86,12 @@ class NemotronLabsDiffusion:
             raise fields.error("token ids", f"do not fit together: {error}") from error
 
     def max_context(self, checkpoint: Checkpoint) -> int:
-        """`max_position_embeddings`."""
-        return config_fields(checkpoint).integer("max_position_embeddings", least=2)
+        """`max_position_embeddings`, which has to hold at least one block."""
+        fields = config_fields(checkpoint)
+        positions, block_length = fields.integer("max_position_embeddings", least=2), self.special_tokens(checkpoint).block_length
+        if block_length > positions:
+            raise fields.error("block_size", f"is {block_length}, more than max_position_embeddings={positions}")
+        return positions
 
 
 def config_fields(checkpoint: Checkpoint) -> ConfigFields:
@@ -104,25 +109,27 @@ def yarn_scaling(rope: ConfigFields) -> YarnScaling | None:
 
     The attention factor is `m(mscale) / m(mscale_all_dim)` with m(s) = 0.1 s ln(factor) + 1, so 1 where both are equal, as published.
     """
-    rope.require("rope_type", "default", "yarn")
+    type_field = "rope_type" if rope.values.get("rope_type") is not None else "type"  # the latter is older
+    rope.require(type_field, "default", "yarn")
     rope.require("truncate", True)
-    if rope.values.get("rope_type", "default") == "default":
+    rope.require("partial_rotary_factor", 1)
+    if rope.values.get(type_field) in (None, "default"):
         return None
-    factor = rope.number("factor")
+    factor = rope.number("factor", above=0)
 
     def magnitude(scale: float) -> float:
         return 0.1 * scale * math.log(factor) + 1.0 if factor > 1 else 1.0
 
     if rope.values.get("attention_factor") is not None:
-        attention_factor = rope.number("attention_factor")
+        attention_factor = rope.number("attention_factor", above=0)
     elif rope.values.get("mscale") and rope.values.get("mscale_all_dim"):
-        attention_factor = magnitude(rope.number("mscale")) / magnitude(rope.number("mscale_all_dim"))
+        attention_factor = magnitude(rope.number("mscale", above=0)) / magnitude(rope.number("mscale_all_dim", above=0))
     else:
         attention_factor = magnitude(1.0)
     return YarnScaling(
         factor=factor,
         original_max_positions=rope.integer("original_max_position_embeddings", least=1),
-        beta_fast=rope.number("beta_fast", 32.0),
-        beta_slow=rope.number("beta_slow", 1.0),
+        beta_fast=rope.number("beta_fast", 32.0, above=0),
+        beta_slow=rope.number("beta_slow", 1.0, above=0),
         attention_factor=attention_factor,
     )

@@ -20,6 +20,7 @@ class GraphBuilder:
         self.outputs: list[ValueInfoProto] = []
         self.nodes: list[NodeProto] = []
         self.initializers: dict[str, TensorProto] = {}
+        self._shared: set[str] = set()
 
     def input(self, name: str, element_type: int, shape: Shape) -> str:
         """Declare a graph input."""
@@ -50,6 +51,12 @@ class GraphBuilder:
     def op(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
         """Add a node with one output; node and value are both called `name`."""
         self.nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def shared(self, kind: str, inputs: Sequence[str], name: str, **attributes: Any) -> str:
+        """As `op`, but whoever asks again for the same name gets the value that is there."""
+        if name not in self._shared:
+            self._shared.add(self.op(kind, inputs, name, **attributes))
         return name
 
     def split(self, value: str, sizes: Sequence[int], names: Sequence[str], *, axis: int = -1) -> list[str]:

@@ -24,9 +24,9 @@ class GraphContext:
         return self.weights.config
 
     def linear(self, node: str, x: str) -> str:
-        """A linear layer of the checkpoint applied to `x`."""
-        return self.linear_writer.write(self.b, x, self.weights.linear(node))
+        """A linear layer of the checkpoint applied to `x` [B, L, in]."""
+        return self.linear_writer.write(self.b, x, self.weights.linear(node), like="input_ids")
 
     def fused_linear(self, node: str, parts: list[str], x: str) -> str:
-        """Several linear layers of one input as one product, outputs side by side."""
-        return self.linear_writer.write(self.b, x, self.weights.fused(node, parts))
+        """Several linear layers of one input [B, L, in] as one product, outputs side by side."""
+        return self.linear_writer.write(self.b, x, self.weights.fused(node, parts), like="input_ids")

@@ -62,7 +62,7 @@ def build_head(g: GraphContext, x: str) -> None:
         head = LinearWeight("logits", key, embedding.T)
     else:
         head = replace(g.weights.linear("head"), node="logits")
-    g.linear_writer.write(g.b, x, head)
+    g.linear_writer.write(g.b, x, head, like="allow_rows")
 
 
 def build_unmask(b: GraphBuilder, settings: StepSettings, window: Window) -> None:

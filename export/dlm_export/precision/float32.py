@@ -9,7 +9,7 @@ from ..weights import LinearWeight
 class Float32Linear:
     """One MatMul by the transposed weight."""
 
-    def write(self, b: GraphBuilder, x: str, weight: LinearWeight) -> str:
+    def write(self, b: GraphBuilder, x: str, weight: LinearWeight, *, like: str) -> str:
         """See `LinearWriter.write`."""
         if weight.initializer in b.initializers:
             # A tied head: the embedding table is there already, untransposed, and is not stored twice.

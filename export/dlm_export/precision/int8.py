@@ -38,24 +38,35 @@ def quantize_weight(matrix: NDArray[np.float32]) -> QuantizedWeight:
 
 
 class Int8Linear:
-    """x -> uint8 with zero point 128 and a scale per row -> MatMulInteger -> float32."""
+    """Rows to uint8 with zero point 128 and a scale each -> MatMulInteger -> float32.
 
-    def write(self, b: GraphBuilder, x: str, weight: LinearWeight) -> str:
+    QuantizeLinear and DequantizeLinear along axis 0 take all tokens of the batch as one list of rows; each is one pass over the data,
+    where Div, Round, Add, Cast and Mul would be six.
+    """
+
+    def write(self, b: GraphBuilder, x: str, weight: LinearWeight, *, like: str) -> str:
         """See `LinearWriter.write`."""
         at = weight.node
+        size_in, size_out = weight.matrix.shape
         quantized = quantize_weight(weight.matrix)
         values = b.weight(f"{weight.initializer}.int8", quantized.values)
         scales = b.weight(f"{weight.initializer}.scale", quantized.scales)
-        magnitude = b.op("Abs", [x], f"{at}.magnitude")
-        peak = b.op("ReduceMax", [magnitude, b.constant([-1])], f"{at}.peak", keepdims=1)
-        safe_peak = b.op("Max", [peak, b.constant(SMALLEST_PEAK)], f"{at}.safe_peak")
-        row_scale = b.op("Mul", [safe_peak, b.constant(1.0 / ROW_LIMIT)], f"{at}.row_scale")  # [..., 1]
-        steps = b.op("Div", [x, row_scale], f"{at}.steps")
-        rounded = b.op("Round", [steps], f"{at}.rounded")
-        shifted = b.op("Add", [rounded, b.constant(float(ROW_ZERO_POINT))], f"{at}.shifted")
-        row = b.op("Cast", [shifted], f"{at}.row_uint8", to=2)
+        rows = b.op("Reshape", [x, b.constant([-1, size_in])], f"{at}.rows")  # [N, in]
+        row_scale = self._row_scale(b, rows, at)  # [N]
         zero_point = b.constant(np.array(ROW_ZERO_POINT, np.uint8))
-        product = b.op("MatMulInteger", [row, values, zero_point], f"{at}.product")
-        product_float = b.op("Cast", [product], f"{at}.product_float", to=1)
-        by_row = b.op("Mul", [product_float, row_scale], f"{at}.by_row")
-        return b.op("Mul", [by_row, scales], at)
+        counts = b.shared("Shape", [like], f"{like}.counts")  # [2], holding B and n
+        zero_points_by_token = b.shared("Expand", [zero_point, counts], f"{like}.zero_points_by_token")
+        zero_points = b.shared("Reshape", [zero_points_by_token, b.constant([-1])], f"{like}.zero_points")  # [N]
+        row = b.op("QuantizeLinear", [rows, row_scale, zero_points], f"{at}.rows_uint8", axis=0)
+        product = b.op("MatMulInteger", [row, values, zero_point], f"{at}.product")  # int32 [N, out]
+        by_row = b.op("DequantizeLinear", [product, row_scale], f"{at}.by_row", axis=0)
+        scaled = b.op("Mul", [by_row, scales], f"{at}.scaled")
+        shape = b.shared("Concat", [counts, b.constant([size_out])], f"{like}.counts_by_{size_out}", axis=0)
+        return b.op("Reshape", [scaled, shape], at)
+
+    def _row_scale(self, b: GraphBuilder, rows: str, at: str) -> str:
+        """What one step of a row's uint8 is worth, [N]."""
+        magnitude = b.op("Abs", [rows], f"{at}.magnitude")
+        peak = b.op("ReduceMax", [magnitude, b.constant([-1])], f"{at}.peak", keepdims=0)
+        safe_peak = b.op("Max", [peak, b.constant(SMALLEST_PEAK)], f"{at}.safe_peak")
+        return b.op("Mul", [safe_peak, b.constant(1.0 / ROW_LIMIT)], f"{at}.row_scale")

@@ -11,6 +11,9 @@ from ..weights import LinearWeight
 class LinearWriter(Protocol):
     """Writes linear layers without bias."""
 
-    def write(self, b: GraphBuilder, x: str, weight: LinearWeight) -> str:
-        """Append the nodes for `x` [..., in] @ `weight` and return the name of the result, which is `weight.node`."""
+    def write(self, b: GraphBuilder, x: str, weight: LinearWeight, *, like: str) -> str:
+        """Append the nodes for `x` [B, n, in] @ `weight` and return the name of the result [B, n, out], which is `weight.node`.
+
+        `like` names any value of shape [B, n], from which shapes can be taken once for all layers.
+        """
         ...

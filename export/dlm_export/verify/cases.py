@@ -64,9 +64,9 @@ class CaseMaker:
         """Token ids with about half of them masked."""
         return np.where(self.rng.random(count) < 0.5, self.manifest.mask_token_id, self.tokens(count))
 
-    def row(self, past: int, length: int, *, causal: bool) -> Row:
+    def row(self, past: int, length: int, *, causal: bool, first_position: int = 0) -> Row:
         """One row; masks stand in it only where it is to be denoised."""
-        return Row(self.tokens(past), self.tokens(length) if causal else self.block(length), causal)
+        return Row(self.tokens(past), self.tokens(length) if causal else self.block(length), causal, first_position)
 
     def rows(self, pasts: tuple[int, ...], lengths: tuple[int, ...], *, causal: bool) -> tuple[Row, ...]:
         """A row per pair of past and query length."""
@@ -79,6 +79,7 @@ def mode_cases(manifest: Manifest, *, seed: int = 0) -> list[Case]:
     block = min(manifest.block_length, manifest.max_context // 4)
     long, short = block + max(block // 2, 1), max(block // 3, 1)
     none, some = (0, 0, 0, 0), (0, short, long, block)
+    far = manifest.max_context - (long + block)  # where rotary scaling and long-position scales have left their neutral values
     return [
         Case("prefill", make.rows(none, (long, 1, short, block), causal=True)),
         Case("prefill, last token only", make.rows(none, (long, 1, short, block), causal=True), last_only=True),
@@ -91,5 +92,9 @@ def mode_cases(manifest: Manifest, *, seed: int = 0) -> list[Case]:
         Case(
             "all modes in one batch",
             make.rows((0, short, block), (long, 1, block), causal=True) + make.rows((long, 0), (block, short), causal=False),
+        ),
+        Case(
+            "end of the context",
+            (make.row(long, block, causal=False, first_position=far), make.row(long, block, causal=True, first_position=far)),
         ),
     ]

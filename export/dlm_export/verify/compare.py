@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-from dlm_kernels.unmask import parallel_unmask
 from dlm_runtime.bundle import Manifest
 from numpy.typing import NDArray
 
 from .cases import Case
+from .decisions import wrong_decisions
 from .session import StepAnswer
-from .torch_reference import RowAnswer
+from .torch_reference import Reference
 
 Floats = NDArray[np.float32]
 
 FP32_LOGITS_ABS = 1e-4
+# A sharp model moves further than that when nothing but the order of its sums changes. Two sound float32 programs were seen up to 4
+# times as far from each other as torch is from float64; a real mistake is off by hundreds of times as much.
+ROUNDINGS_ALLOWED = 8
+SMALLEST_SPREAD = 1e-12  # of logits that are all equal
 INT8_LEAST_AGREEMENT = 0.85
 INT8_MOST_RELATIVE_ERROR = 0.15
 
@@ -27,7 +31,7 @@ class CaseResult:
 
     `largest_error` is the largest absolute difference on logits and on keys and values; `relative_error` the root mean square of the
     differences on logits over the standard deviation of the logits; `agreement` the share of positions whose likeliest token is the
-    same. `wrong_decisions` counts positions where `dlm::ParallelUnmask` and its numpy reference chose differently from equal logits.
+    same. `tolerance` bounds `largest_error` in fp32. `wrong_decisions` counts what decisions.py finds wrong in the unmasking.
     """
 
     name: str
@@ -62,7 +66,7 @@ class Tolerance:
 
     def __str__(self) -> str:
         if self.precision == "fp32":
-            return f"fp32: largest error at most {FP32_LOGITS_ABS:g}"
+            return f"fp32: largest error at most {FP32_LOGITS_ABS:g}, or {ROUNDINGS_ALLOWED} times torch's own rounding"
         return (
             f"int8: root mean square error at most {INT8_MOST_RELATIVE_ERROR:.0%} of the logits' spread in every case, "
             f"likeliest token kept at {INT8_LEAST_AGREEMENT:.0%} of all positions"
@@ -97,41 +101,44 @@ class VerifyReport:
         return sum(r.agreement * r.positions for r in self.results) / sum(r.positions for r in self.results)
 
 
-def compare_logits(name: str, found: Floats, expected: Floats, *, extra_error: float = 0.0, finite: bool = True) -> CaseResult:
-    """Measure two arrays of logits [N, V]; `extra_error` is a difference found elsewhere (keys and values)."""
+def compare_logits(name: str, found: Floats, expected: Floats, *, tolerance: float = FP32_LOGITS_ABS) -> CaseResult:
+    """Measure two arrays of logits [N, V]."""
     difference = np.abs(found.astype(np.float64) - expected)
+    spread = max(float(expected.std()), SMALLEST_SPREAD)
     return CaseResult(
         name=name,
         positions=len(found),
-        largest_error=max(float(difference.max()), extra_error),
-        relative_error=float(np.sqrt(np.square(difference).mean()) / expected.std()),
+        largest_error=float(difference.max()),
+        relative_error=float(np.sqrt(np.square(difference).mean())) / spread,
         agreement=float((found.argmax(-1) == expected.argmax(-1)).mean()),
-        finite=finite and bool(np.isfinite(found).all()),
+        finite=bool(np.isfinite(found).all()),
+        tolerance=tolerance,
     )
 
 
-def compare_case(case: Case, answer: StepAnswer, references: list[RowAnswer], manifest: Manifest) -> CaseResult:
+def compare_case(case: Case, answer: StepAnswer, reference: Reference, manifest: Manifest) -> CaseResult:
     """Measure one step against the plain answers of its rows, at real positions; padding has to be finite and no more."""
     logits = answer.outputs["logits"]
     found: list[Floats] = []
     expected: list[Floats] = []
-    cache_error = 0.0
-    for index, (row, reference) in enumerate(zip(case.rows, references, strict=True)):
-        size = len(row.query_ids)
-        found.append(logits[index, :1] if case.last_only else logits[index, :size])
-        expected.append(reference.logits[-1:] if case.last_only else reference.logits)
-        for layer, pair in enumerate(reference.present):
-            for part, name in enumerate(("key", "value")):
-                present = answer.outputs[f"present.{layer}.{name}"][index, :, :size]
-                cache_error = max(cache_error, float(np.abs(present - pair[part]).max()))
-    finite = all(bool(np.isfinite(answer.outputs[name]).all()) for name in ("logits", "confidence", "entropy"))
-    result = compare_logits(case.name, np.concatenate(found), np.concatenate(expected), extra_error=cache_error, finite=finite)
-    return CaseResult(**{**result.__dict__, "wrong_decisions": wrong_decisions(answer, manifest)})
+    for index, (row, plain) in enumerate(zip(case.rows, reference.answers, strict=True)):
+        found.append(logits[index, :1] if case.last_only else logits[index, : len(row.query_ids)])
+        expected.append(plain.logits[-1:] if case.last_only else plain.logits)
+    tolerance = max(FP32_LOGITS_ABS, ROUNDINGS_ALLOWED * reference.rounding)
+    result = compare_logits(case.name, np.concatenate(found), np.concatenate(expected), tolerance=tolerance)
+    return replace(
+        result,
+        largest_error=max(result.largest_error, cache_error(answer, reference)),
+        finite=all(bool(np.isfinite(answer.outputs[name]).all()) for name in ("logits", "confidence", "entropy")),
+        wrong_decisions=wrong_decisions(answer, mask_token_id=manifest.mask_token_id),
+    )
 
 
-def wrong_decisions(answer: StepAnswer, manifest: Manifest) -> int:
-    """Positions where the graph's unmasking and its numpy reference, given the graph's own logits, chose another token."""
-    expected = parallel_unmask(answer.unmask_inputs(), mask_token_id=manifest.mask_token_id, top_k=manifest.top_k)
-    sampled = answer.outputs["sampled_ids"] != expected.sampled_ids
-    canvas = answer.outputs["canvas"] != expected.canvas
-    return int((sampled | canvas).sum())
+def cache_error(answer: StepAnswer, reference: Reference) -> float:
+    """Largest absolute difference on the keys and values of real positions."""
+    return max(
+        float(np.abs(answer.outputs[f"present.{layer}.{name}"][index, :, : array.shape[1]] - array).max())
+        for index, plain in enumerate(reference.answers)
+        for layer, pair in enumerate(plain.present)
+        for name, array in zip(("key", "value"), pair, strict=True)
+    )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from .compare import FP32_LOGITS_ABS, CaseResult, compare_logits
 from .session import Past, StepAnswer, StepSession
 
 LOGITS_FILE = "logits.npz"
+META_FILE = "meta.json"
+COPY_AGAIN = "Copy the recording again"
 Floats = NDArray[np.float32]
 
 
@@ -44,17 +47,17 @@ class GoldenCase:
 
 def golden_cases(folder: Path) -> list[GoldenCase]:
     """The recorded cases of a folder, in the order of meta.json. Raises CheckpointError for an unreadable recording."""
-    names = list(read_json_object(folder / "meta.json").get("logits_cases", {}))
+    names = list(read_json_object(folder / META_FILE, COPY_AGAIN).get("logits_cases", {}))
     file = folder / LOGITS_FILE
     try:
-        with np.load(file, allow_pickle=False) as stored:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
-    except (OSError, ValueError) as error:
-        raise CheckpointError(file, f"cannot be read ({error})", "Copy the recording again") from error
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise CheckpointError(file, f"cannot be read ({error})", COPY_AGAIN) from error
     cases = [GoldenCase(name, {key.split("__", 1)[1]: a for key, a in arrays.items() if key.startswith(f"{name}__")}) for name in names]
     for case in cases:
         if not {"input_ids", "position_ids", "attention_bias", "logits", "compare"} <= set(case.arrays):
-            raise CheckpointError(file, "is not recorded whole", "Copy the recording again", item=case.name)
+            raise CheckpointError(file, "is not recorded whole", COPY_AGAIN, item=case.name)
     return cases
 
 
@@ -79,8 +82,8 @@ def run_golden(session: StepSession, case: GoldenCase, tolerances: dict[str, flo
         rows = tuple(Row(row[:causal], row[causal:], False, first_position) for row in ids)
         logits.append(session.answer(Case(case.name, rows), pasts, rng).outputs["logits"])
     expected, compare = case.expected()
-    result = compare_logits(f"recorded {case.name}", np.concatenate(logits, 1)[compare], expected[compare])
-    return replace(result, tolerance=tolerances.get(case.name, tolerances.get("", FP32_LOGITS_ABS)))
+    tolerance = tolerances.get(case.name, tolerances[""])
+    return compare_logits(f"recorded {case.name}", np.concatenate(logits, 1)[compare], expected[compare], tolerance=tolerance)
 
 
 def presents(answer: StepAnswer, layers: int) -> list[Past]:
@@ -92,6 +95,6 @@ def presents(answer: StepAnswer, layers: int) -> list[Past]:
 
 def golden_tolerances(folder: Path) -> dict[str, float]:
     """Bounds on logits by case; the empty name is the general one, `long_positions` has its own."""
-    stated = read_json_object(folder / "meta.json").get("tolerance", {})
+    stated = read_json_object(folder / META_FILE, COPY_AGAIN).get("tolerance", {})
     general = float(stated.get("logits_abs", FP32_LOGITS_ABS))
     return {"": general, "long_positions": float(stated.get("logits_abs_long", general))}

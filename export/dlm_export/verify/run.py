@@ -8,14 +8,15 @@ import numpy as np
 from dlm_runtime.bundle import Bundle, Manifest
 
 from ..checkpoint import Checkpoint
-from ..denoiser import Denoiser, DenoiserConfig
+from ..denoiser import DenoiserConfig
 from ..errors import CheckpointError
+from ..families import family_of
 from ..loading import load_denoiser
 from .cases import Case, mode_cases
 from .compare import CaseResult, VerifyReport, compare_case
 from .golden import LOGITS_FILE, golden_cases, golden_tolerances, run_golden
 from .session import StepSession
-from .torch_reference import suitable_threads, torch_answer
+from .torch_reference import Reference, reference_answers, suitable_threads
 
 
 def verify_bundle(bundle_path: str | Path, checkpoint_path: str | Path, *, seed: int = 0) -> VerifyReport:
@@ -25,22 +26,23 @@ def verify_bundle(bundle_path: str | Path, checkpoint_path: str | Path, *, seed:
     """
     bundle = Bundle.load(bundle_path)
     checkpoint = Checkpoint.open(checkpoint_path)
+    check_same_sizes(checkpoint, family_of(checkpoint).denoiser_config(checkpoint), bundle.manifest)
     denoiser = load_denoiser(checkpoint)
-    check_same_sizes(checkpoint, denoiser.config, bundle.manifest)
     session = StepSession(bundle)
+    cases = mode_cases(bundle.manifest, seed=seed)
     with suitable_threads(denoiser):
-        results = [run_case(session, denoiser, case, seed) for case in mode_cases(bundle.manifest, seed=seed)]
+        references = reference_answers(denoiser, cases, measure_rounding=bundle.manifest.precision == "fp32")
+    results = [run_case(session, case, reference, seed) for case, reference in zip(cases, references, strict=True)]
     if (checkpoint.path / LOGITS_FILE).is_file():
         tolerances = golden_tolerances(checkpoint.path)
         results += [run_golden(session, case, tolerances) for case in golden_cases(checkpoint.path)]
     return VerifyReport(bundle.manifest.precision, tuple(results))
 
 
-def run_case(session: StepSession, denoiser: Denoiser, case: Case, seed: int) -> CaseResult:
-    """One case through both."""
-    references = [torch_answer(denoiser, row) for row in case.rows]
-    answer = session.answer(case, [reference.past for reference in references], np.random.default_rng(seed))
-    return compare_case(case, answer, references, session.manifest)
+def run_case(session: StepSession, case: Case, reference: Reference, seed: int) -> CaseResult:
+    """One case through the graph, on the past that torch computed."""
+    answer = session.answer(case, [answer.past for answer in reference.answers], np.random.default_rng(seed))
+    return compare_case(case, answer, reference, session.manifest)
 
 
 def check_same_sizes(checkpoint: Checkpoint, config: DenoiserConfig, manifest: Manifest) -> None:

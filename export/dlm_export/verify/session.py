@@ -46,6 +46,7 @@ class StepSession:
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest: Manifest = bundle.manifest
+        self.model_path = bundle.model_path
         options = onnxruntime.SessionOptions()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would slow torch down
         try:

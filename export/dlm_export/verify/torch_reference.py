@@ -1,8 +1,8 @@
-"""The plain answer: torch, one row at a time, no padding, the mask written out by hand."""
+"""The plain answer: torch, one row at a time, no padding, the mask written out by hand; and how exact that answer is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ..denoiser import Denoiser, KeyValue
-from .cases import Row
+from .cases import Case, Row
 
 Floats = NDArray[np.float32]
 SMALL_MODEL_PARAMETERS = 100_000_000
@@ -26,6 +26,14 @@ class RowAnswer:
     present: list[tuple[Floats, Floats]]  # [Hkv, n, dh]
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A case's answer, row by row. `rounding` is how far any logit, key or value of it is from float64's; 0 where nobody asked."""
+
+    answers: list[RowAnswer]
+    rounding: float = 0.0
+
+
 @contextmanager
 def suitable_threads(denoiser: Denoiser) -> Iterator[None]:
     """One thread for a small model: several would spend more time waiting for each other than working, a busy machine's most of all."""
@@ -36,6 +44,31 @@ def suitable_threads(denoiser: Denoiser) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def reference_answers(denoiser: Denoiser, cases: Sequence[Case], *, measure_rounding: bool) -> list[Reference]:
+    """Answer all cases in float32, and again in float64 where the rounding is wanted.
+
+    The model itself is widened for that and narrowed afterwards, which loses nothing, rather than copied.
+    """
+    plain = [[torch_answer(denoiser, row) for row in case.rows] for case in cases]
+    if not measure_rounding:
+        return [Reference(answers) for answers in plain]
+    denoiser.double()
+    try:
+        return [
+            Reference(answers, max(distance(answer, torch_answer(denoiser, row)) for answer, row in zip(answers, case.rows, strict=True)))
+            for answers, case in zip(plain, cases, strict=True)
+        ]
+    finally:
+        denoiser.float()
+
+
+def distance(one: RowAnswer, other: RowAnswer) -> float:
+    """Largest absolute difference on logits, keys and values."""
+    pairs = [(one.logits, other.logits)]
+    pairs += [arrays for ours, theirs in zip(one.present, other.present, strict=True) for arrays in zip(ours, theirs, strict=True)]
+    return max(float(np.abs(ours - theirs).max()) for ours, theirs in pairs)
 
 
 @torch.no_grad()

@@ -52,14 +52,17 @@ def log_softmax(biased: Floats) -> Floats:
         return np.where(total > 0, biased - peak - np.log(total), -np.inf).astype(np.float32)
 
 
-def sample(biased: Floats, inputs: UnmaskInputs) -> Ints:
-    """The argmax, perturbed by Gumbel noise in rows with a temperature. -> [B, W]."""
-    cold = biased.argmax(-1)
+def allowed_logits(inputs: UnmaskInputs) -> Floats:
+    """Logits with every position's allow-biases. -> [B, W, V]."""
+    return inputs.logits.astype(np.float32) + inputs.allow_table[inputs.allow_rows]
+
+
+def sampling_scores(biased: Floats, inputs: UnmaskInputs) -> Floats:
+    """What the chosen token is the argmax of: logits, perturbed by Gumbel noise in rows with a temperature. -> [B, W, V]."""
     if not (inputs.temperature > 0).any():
-        return cold
+        return biased
     noise = gumbel_noise(inputs.seed, inputs.step, inputs.positions, biased.shape[-1])
-    warm = (biased + noise * inputs.temperature[:, None, None]).argmax(-1)
-    return np.where(inputs.temperature[:, None] > 0, warm, cold)
+    return biased + noise * np.maximum(inputs.temperature, 0)[:, None, None]
 
 
 def ranks(score: Floats) -> Ints:
@@ -70,19 +73,23 @@ def ranks(score: Floats) -> Ints:
     return places
 
 
+def commits(inputs: UnmaskInputs, confidence: Floats, *, mask_token_id: int) -> Bools:
+    """Which masked positions are filled in: the surest `quota` of each row, and all whose confidence [B, W] reaches `threshold`."""
+    eligible = (inputs.tokens == mask_token_id) & inputs.live
+    rank = ranks(np.where(eligible, confidence, np.float32(-1)))
+    return eligible & ((rank < inputs.quota[:, None]) | (confidence >= inputs.threshold[:, None]))
+
+
 def parallel_unmask(inputs: UnmaskInputs, *, mask_token_id: int, top_k: int) -> UnmaskOutputs:
     """Choose a token for every window position, measure it, and fill in the masked positions that are sure enough."""
-    biased = inputs.logits.astype(np.float32) + inputs.allow_table[inputs.allow_rows]
+    biased = allowed_logits(inputs)
     logprobs = log_softmax(biased)
     probabilities = np.exp(logprobs)
-    sampled_ids = sample(biased, inputs)
+    sampled_ids = sampling_scores(biased, inputs).argmax(-1)
     confidence = np.take_along_axis(probabilities, sampled_ids[..., None], -1)[..., 0]
     entropy = -np.where(probabilities > 0, probabilities * np.where(probabilities > 0, logprobs, 0), 0).sum(-1)
     top_ids = np.argsort(-biased, axis=-1, kind="stable")[..., :top_k]
-
-    eligible = (inputs.tokens == mask_token_id) & inputs.live
-    rank = ranks(np.where(eligible, confidence, np.float32(-1)))
-    commit = eligible & ((rank < inputs.quota[:, None]) | (confidence >= inputs.threshold[:, None]))
+    commit = commits(inputs, confidence, mask_token_id=mask_token_id)
     return UnmaskOutputs(
         canvas=np.where(commit, sampled_ids, inputs.tokens),
         committed=commit.sum(-1),

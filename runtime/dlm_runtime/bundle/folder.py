@@ -15,6 +15,7 @@ from dlm_runtime.errors import BundleError
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
 _EXPORT_AGAIN = "Export the bundle again with dlm-export"
+_NO_BUNDLE = f"This folder is no bundle. {_EXPORT_AGAIN}"
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Bundle:
         manifest = _read_manifest(folder / MANIFEST_NAME)
         for relative, digest in manifest.files.items():
             file = _inside(folder, relative)
-            if verify_hashes and (found := sha256_hex(file)) != digest:
+            if verify_hashes and (found := _hash_of(file)) != digest:
                 raise BundleError(file, f"has sha256 {found}, the manifest says {digest}", f"The file has changed. {_EXPORT_AGAIN}")
         _check_targets(folder, manifest)
         return Bundle(folder, manifest)
@@ -70,27 +71,43 @@ def sha256_hex(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def _hash_of(file: Path) -> str:
+    try:
+        return sha256_hex(file)
+    except OSError as error:
+        raise BundleError(file, f"cannot be read ({error})", "Check the disk and the file's permissions") from error
+
+
 def _read_manifest(file: Path) -> Manifest:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise BundleError(file, "does not exist", f"This folder is no bundle. {_EXPORT_AGAIN}") from None
+        checkpoint = (file.parent / "config.json").is_file()
+        what = "This is a checkpoint, not a bundle: give the folder that dlm-export made of it" if checkpoint else _NO_BUNDLE
+        raise BundleError(file, "does not exist", what) from None
     except (OSError, UnicodeDecodeError) as error:
         raise BundleError(file, f"cannot be read ({error})", _EXPORT_AGAIN) from error
     try:
         fields = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BundleError(file, f"is not JSON ({error})", _EXPORT_AGAIN) from error
     if not isinstance(fields, dict):
         raise BundleError(file, f"holds a JSON {type(fields).__name__}, not an object", _EXPORT_AGAIN)
     if (version := fields.get("schema_version")) != 1:
         raise BundleError(file, f"schema_version={version!r} is unknown here, 1 is known", f"{_EXPORT_AGAIN} of the same release")
     try:
-        return Manifest.model_validate(fields)
+        return Manifest.model_validate_json(text, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "manifest"
-        raise BundleError(file, f"{where}={str(first['input'])[:80]}: {first['msg']}", _EXPORT_AGAIN) from error
+        raise BundleError(file, _complaint(first["loc"], first["type"], first["input"], first["msg"]), _EXPORT_AGAIN) from error
+
+
+def _complaint(where: tuple[int | str, ...], kind: str, value: object, message: str) -> str:
+    """One pydantic error in words. A missing field and a contradiction between fields have the whole manifest as their value."""
+    field = ".".join(str(part) for part in where)
+    if kind == "missing":
+        return f"{field} is missing"
+    return f"{field}={str(value)[:80]}: {message}" if field else message.removeprefix("Value error, ")
 
 
 def _check_targets(folder: Path, manifest: Manifest) -> None:
@@ -107,9 +124,13 @@ def _inside(folder: Path, relative: str) -> Path:
     """The listed file, once it is sure that it exists and lies in the folder, links followed."""
     file = folder / relative
     listed = (PurePosixPath(relative), PureWindowsPath(relative))
-    leaves = any(path.is_absolute() or path.drive or ".." in path.parts for path in listed)
-    if leaves or not file.resolve().is_relative_to(folder.resolve()):
-        raise BundleError(folder / MANIFEST_NAME, f"files lists {relative!r}, which leaves the folder", _EXPORT_AGAIN)
-    if not file.is_file():
+    try:
+        leaves = any(path.is_absolute() or path.drive or ".." in path.parts for path in listed)
+        if leaves or not file.resolve().is_relative_to(folder.resolve()):
+            raise BundleError(folder / MANIFEST_NAME, f"files lists {relative!r}, which leaves the folder", _EXPORT_AGAIN)
+        found = file.is_file()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a null byte, a link to itself
+        raise BundleError(folder / MANIFEST_NAME, f"files lists {relative[:80]!r}, which is no path ({error})", _EXPORT_AGAIN) from error
+    if not found:
         raise BundleError(file, "is listed in the manifest but missing", _EXPORT_AGAIN)
     return file
