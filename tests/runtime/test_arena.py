@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import weakref
 
 import numpy as np
 from dlm_runtime.engines import fake_manifest
 from dlm_runtime.scheduler.arena import ContextArena
+from dlm_runtime.scheduler.arenas import Arenas
 from dlm_runtime.scheduler.row import Row
 from dlm_runtime.scheduler.types import LineRequest
 
@@ -58,3 +60,25 @@ def test_padding_of_a_long_row_is_given_up_when_nobody_is_left() -> None:
         arena.join(row, np.zeros((1, 2, 1, tokens, 2), np.float32))
         assert arena.past.shape[4] == capacity
         arena.leave(row)
+
+
+def test_an_arena_for_long_contexts_goes_with_its_last_row() -> None:
+    arenas = Arenas(fake_manifest())
+    rows = [new_row(tokens) for tokens in (40, 300, 900)]
+    for row in rows:
+        row.context = np.zeros((1, 2, 1, row.context_tokens, 2), np.float32)
+        arenas.place(row)
+    short, *long = list(arenas)
+    assert [len(arena.rows) for arena in (short, *long)] == [1, 1, 1]
+    dead = [weakref.ref(arena) for arena in long]
+    arenas.remove(rows[1])
+    long[1].leave(rows[2])  # as when a line ends in a step
+    arenas.regroup(long[1])
+    del long
+    assert [one() for one in dead] == [None, None]
+    assert arenas.rows == [rows[0]]
+    arenas.remove(rows[0])
+    assert len(arenas) == 0
+    rows[0].context = np.zeros((1, 2, 1, 40, 2), np.float32)
+    arenas.place(rows[0])
+    assert next(iter(arenas)) is short

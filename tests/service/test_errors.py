@@ -12,6 +12,7 @@ from dlm_npc.v1.dialogue_pb2 import SpeakRequest, SpeakStreamRequest
 from dlm_npc.v1.line_spec_pb2 import LineSpec
 from dlm_npc.v1.turn_pb2 import Turn
 from dlm_runtime.errors import DlmError, EngineError
+from dlm_runtime.service.order import check_order
 from dlm_runtime.service.status import STATUS_CODES
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def trailing(error: grpc.aio.AioRpcError) -> dict[str, str | bytes]:
 CASES = [
     ({"player_text": ""}, INVALID, "line.player_text: '': send at least one character"),
     ({"player_text": " \n\x00"}, INVALID, "line.player_text: ' \\n\\x00': send at least one character"),
+    ({"player_text": "\u200d"}, INVALID, "line.player_text: '\\u200d': send at least one character"),
     ({"player_text": "x" * 2001}, INVALID, "line.player_text: 2001 characters: send at most 2000"),
     ({"player_text": "z " * 600}, INVALID, "line.player_text: 1199 tokens: shorten it to at most "),
     ({"character_id": ""}, INVALID, "line.character_id: '': name the character that shall answer"),
@@ -72,6 +74,11 @@ def test_a_request_at_fault_is_told_where_and_how(tavern: type[Tavern], fields: 
     tavern().play(play)
 
 
+@pytest.mark.parametrize(("sent", "meant"), [(0.0, None), (-0.0, None), (0.9, 0.9), (1e-9, 0.0)])
+def test_only_zero_means_the_default_threshold(sent: float, meant: float | None) -> None:
+    assert check_order(LineSpec(**GOOD, threshold=sent), ("diffusion",)).threshold == meant
+
+
 def test_an_empty_request_is_told_what_is_missing(tavern: type[Tavern]) -> None:
     async def play(stage: Stage) -> None:
         error = await failure(stage.dialogue.Speak(SpeakRequest()))
@@ -84,7 +91,12 @@ def test_an_empty_request_is_told_what_is_missing(tavern: type[Tavern]) -> None:
     ("data", "field", "message"),
     [
         (b"\x0a\x0a\x1a\x02hi\x22\x04ab\xff\xfe", "line.player_text", "line.player_text: b'ab\\xff\\xfe': encode text as UTF-8"),
-        (b"\x0a\x08\x2a\x06\x0a\x01a\x12\x01\xe9", "line.history.line_text", "line.history.line_text: b'\\xe9': encode text as UTF-8"),
+        (
+            b"\x0a\x10\x2a\x06\x0a\x01a\x12\x01b\x2a\x06\x0a\x01a\x12\x01\xe9",
+            "line.history[1].line_text",
+            "line.history[1].line_text: b'\\xe9': encode text as UTF-8",
+        ),
+        (b"\x0a\x0a\x1a\x02hi\x22\x04ab\xc3", "SpeakRequest", "SpeakRequest: 11 bytes: these bytes are not a dlm_npc.v1.SpeakRequest"),
         (b"\x0a\xff", "SpeakRequest", "SpeakRequest: 2 bytes: these bytes are not a dlm_npc.v1.SpeakRequest"),
         (b"\xff" * 30, "SpeakRequest", "SpeakRequest: 30 bytes: these bytes are not a dlm_npc.v1.SpeakRequest"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -13,6 +14,7 @@ from dlm_npc.v1 import dialogue_pb2_grpc
 from dlm_npc.v1.dialogue_pb2 import SpeakRequest, SpeakStreamRequest
 from dlm_npc.v1.line_spec_pb2 import LineSpec
 from dlm_runtime.scheduler import Accepted, Draft, Finished, LineEvent
+from dlm_runtime.service.launch import ServerOptions, run_server
 from dlm_runtime.service.mailbox import Mailbox
 from dlm_runtime.service.server import ListenError, NpcServer
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -175,6 +177,34 @@ def test_a_drain_that_takes_too_long_is_cut_off_with_a_reason(tavern: type[Taver
         hold.release.set()
 
     tavern(before_step=hold).play(play)
+
+
+def test_a_drain_that_is_cancelled_cuts_off_and_ends_the_engines_thread(tavern: type[Tavern]) -> None:
+    hold = Hold()
+
+    async def run() -> None:
+        speaker, scheduler, engine = tavern().load()
+        serving: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        stop = asyncio.Event()
+        options = ServerOptions(bundle=Path("no-bundle"), characters=Path("no-characters"), drain_s=60)
+        server = asyncio.create_task(
+            run_server(options, stop, lambda address, _: serving.set_result(str(address)), lambda _: (speaker, scheduler))
+        )
+        async with grpc.aio.insecure_channel(await serving) as channel:
+            engine.before_step = hold
+            call = dialogue_pb2_grpc.DialogueServiceStub(channel).Speak(SpeakRequest(line=SPEC))
+            await asyncio.to_thread(hold.reached.wait, 10)
+            stop.set()
+            await asyncio.sleep(0)  # the drain begins
+            server.cancel()
+            with pytest.raises(grpc.aio.AioRpcError, match="the server shut down before the line was whole"):
+                await call
+        hold.release.set()
+        with pytest.raises(asyncio.CancelledError):
+            await server
+        assert "dlm-scheduler" not in [thread.name for thread in threading.enumerate()]
+
+    asyncio.run(run())
 
 
 def test_reflection_lists_the_services(tavern: type[Tavern]) -> None:

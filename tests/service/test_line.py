@@ -25,6 +25,7 @@ MASK, END = 1, 2
         ("Seven coins", 5, "Seven", True),
         ("Sevenfold", 5, "Seven", True),
         ("7.5 coins at most", 9, "7.5 coins", True),
+        (", seven coins", 3, ", s", True),
     ],
 )
 def test_a_line_is_cut_after_a_sentence_or_a_word(decoded: str, max_chars: int, text: str, was_cut: bool) -> None:

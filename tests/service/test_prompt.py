@@ -66,6 +66,15 @@ def test_a_line_that_leaves_no_room_for_the_card_is_refused(prompts: Prompts, to
     assert prompts(100).build(torvek, [], "H", limit)
 
 
+def test_a_card_that_leaves_no_room_at_all_is_to_be_shortened(prompts: Prompts, torvek: Character) -> None:
+    with pytest.raises(PromptTooLong, match="of 20 tokens; shorten the card"):
+        prompts(20).build(torvek, [], "Hi.", 8, "line.player_text")
+
+
+def test_a_long_text_is_encoded_like_a_short_one(tokens: Tokens) -> None:
+    assert tokens.encode_content("x " * 900) == tokens.encode_content("x " * 450) * 2
+
+
 @pytest.mark.parametrize(
     ("raw", "cleaned"),
     [
@@ -74,11 +83,13 @@ def test_a_line_that_leaves_no_room_for_the_card_is_refused(prompts: Prompts, to
         ("e\u0301", "\u00e9"),
         ("a\u2028b\u00a0c", "a b c"),
         ("\u202eevil\u202c", "evil"),
+        ("e\u200b\u0301", "\u00e9"),
         ("\U0001f468\u200d\U0001f33e", "\U0001f468\u200d\U0001f33e"),
     ],
 )
 def test_text_is_cleaned_to_one_line(raw: str, cleaned: str) -> None:
     assert clean_line(raw) == cleaned
+    assert clean_line(cleaned) == cleaned
 
 
 @pytest.mark.parametrize("text", ["", " \n\t", "\x00\x07", "\u202e"])
@@ -94,7 +105,15 @@ def test_player_text_has_a_limit_in_characters() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", ["{% for %}", "{{ messages[0].content.__class__.__mro__ }}", "{{ raise_exception('no') }}", "{{ nobody.home }}"]
+    "source",
+    [
+        "{% for %}",
+        "{{ messages[0].content.__class__.__mro__ }}",
+        "{{ raise_exception('no') }}",
+        "{{ nobody.home }}",
+        "{{ messages[0].content }}",
+        "",
+    ],
 )
 def test_a_template_that_fails_is_the_bundles_fault(source: str) -> None:
     with pytest.raises(BundleError, match="chat_template"):

@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,11 @@ def test_a_bundle_that_cannot_hold_a_dialogue(bundle: Path, characters: Path, te
     check_refused(serve("--bundle", bundle, "--characters", characters), message)
 
 
+def test_a_tokenizer_that_knows_more_than_the_model(bundle: Path, characters: Path, template: str) -> None:
+    write_manifest(bundle, fake_manifest(100, chat_template=template))
+    check_refused(serve("--bundle", bundle, "--characters", characters), r"tokenizer\.json: knows \d+ tokens, the model 100\.")
+
+
 def test_a_broken_tokenizer(bundle: Path, characters: Path, template: str) -> None:
     (bundle / "tokenizer.json").write_text("{}", encoding="utf-8")
     write_manifest(bundle, fake_manifest(320, chat_template=template))
@@ -108,6 +114,25 @@ def test_a_port_in_use(bundle: Path, characters: Path) -> None:
         port = taken.getsockname()[1]
         result = serve("--bundle", bundle, "--characters", characters, "--port", port)
     check_refused(result, f"cannot listen on 127.0.0.1:{port}: choose another --port")
+
+
+@pytest.fixture
+def closed_stdin() -> Iterator[None]:
+    """Standard input that is at its end."""
+    saved = os.dup(0)
+    reading, writing = os.pipe()
+    os.dup2(reading, 0)
+    os.close(reading)
+    os.close(writing)
+    yield
+    os.dup2(saved, 0)
+    os.close(saved)
+
+
+@pytest.mark.usefixtures("fake_model", "closed_stdin")
+def test_it_stops_when_standard_input_closes(bundle: Path, characters: Path) -> None:
+    result = serve("--bundle", bundle, "--characters", characters, "--port", 0, "--until-stdin-closes")
+    assert result.exit_code == 0, result.output
 
 
 @pytest.mark.usefixtures("fake_model")

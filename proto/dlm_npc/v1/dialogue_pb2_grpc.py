@@ -35,6 +35,7 @@ class DialogueServiceStub:
     | `INVALID_ARGUMENT`   | A field is missing, out of its stated limits, not valid UTF-8, or the prompt is too long.    |
     | `NOT_FOUND`          | No character has this id. The message names the closest ids.                                 |
     | `RESOURCE_EXHAUSTED` | The queue is full. The trailing metadata `retry-after-ms` says how long to wait.             |
+    |                      | Without it, the request is larger than 1 MiB and can never be taken.                         |
     | `UNAVAILABLE`        | The server warms up or shuts down. `retry-after-ms` is set while it warms up.                |
     | `DEADLINE_EXCEEDED`  | The deadline of the call passed before the line was whole. The row is freed.                 |
     | `CANCELLED`          | The client cancelled the call or went away. The row is freed at the next step.               |
@@ -72,6 +73,7 @@ class DialogueServiceServicer:
     | `INVALID_ARGUMENT`   | A field is missing, out of its stated limits, not valid UTF-8, or the prompt is too long.    |
     | `NOT_FOUND`          | No character has this id. The message names the closest ids.                                 |
     | `RESOURCE_EXHAUSTED` | The queue is full. The trailing metadata `retry-after-ms` says how long to wait.             |
+    |                      | Without it, the request is larger than 1 MiB and can never be taken.                         |
     | `UNAVAILABLE`        | The server warms up or shuts down. `retry-after-ms` is set while it warms up.                |
     | `DEADLINE_EXCEEDED`  | The deadline of the call passed before the line was whole. The row is freed.                 |
     | `CANCELLED`          | The client cancelled the call or went away. The row is freed at the next step.               |
@@ -148,6 +150,7 @@ class DialogueService:
     | `INVALID_ARGUMENT`   | A field is missing, out of its stated limits, not valid UTF-8, or the prompt is too long.    |
     | `NOT_FOUND`          | No character has this id. The message names the closest ids.                                 |
     | `RESOURCE_EXHAUSTED` | The queue is full. The trailing metadata `retry-after-ms` says how long to wait.             |
+    |                      | Without it, the request is larger than 1 MiB and can never be taken.                         |
     | `UNAVAILABLE`        | The server warms up or shuts down. `retry-after-ms` is set while it warms up.                |
     | `DEADLINE_EXCEEDED`  | The deadline of the call passed before the line was whole. The row is freed.                 |
     | `CANCELLED`          | The client cancelled the call or went away. The row is freed at the next step.               |

@@ -15,6 +15,7 @@ from dlm_runtime.bundle import Bundle
 from dlm_runtime.client.aio import AsyncNpcClient
 from dlm_runtime.client.errors import NpcError
 from dlm_runtime.client.results import Mode
+from dlm_runtime.client.sync import DEFAULT_TIMEOUT_S
 from dlm_runtime.demo.crowd import Encounter, gather
 from dlm_runtime.demo.host import server
 from dlm_runtime.demo.report import ModeSummary, as_json, summarise
@@ -29,6 +30,16 @@ EXIT_FAILED = 2
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+def _writable(file: Path | None) -> Path | None:
+    """Find out now, not after minutes of work."""
+    try:
+        if file:
+            file.open("a", encoding="utf-8").close()
+    except OSError as error:
+        raise typer.BadParameter(f"{file} cannot be written ({error.strerror}); name a file in a folder that exists") from error
+    return file
+
+
 @app.command()
 def demo(
     npcs: Annotated[int, typer.Option(min=1, max=1024, help="How many players speak at once, each to a character.")] = 32,
@@ -37,13 +48,16 @@ def demo(
     rounds: Annotated[int, typer.Option(min=1, max=100, help="How often the crowd speaks in each mode; more makes steadier numbers.")] = 3,
     bundle: Annotated[Path | None, typer.Option(help="Bundle folder. Default: the embedded tavern.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the server's engine. Default: the engine's choice.")] = None,
-    plain: Annotated[bool, typer.Option("--plain", help="No live view: one line of text per answer.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Also write lines and measurements to this file.")] = None,
+    plain: Annotated[bool, typer.Option("--plain", help="No live view: one line of text per answer. So also without a terminal.")] = False,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", callback=_writable, help="Also write lines and measurements to this file.")
+    ] = None,
 ) -> None:
     """Start a server on a free loopback port, let a crowd talk to its characters over gRPC, and measure it.
 
     Times are whole lines as the player waits for them, in milliseconds. Exit code 2: something failed; the message says what.
     """
+    plain = plain or not Console().is_terminal
     console = Console(no_color=plain or None, soft_wrap=plain)
     try:
         folder = bundle or tavern_bundle()
@@ -70,7 +84,7 @@ async def _play(
     """Show the crowd once, then measure every mode; returns the lines of each mode's first crowd and the summary."""
     spoken: list[Spoken] = []
     summary: dict[Mode, ModeSummary] = {}
-    async with AsyncNpcClient(address) as client:
+    async with AsyncNpcClient(address, DEFAULT_TIMEOUT_S + len(encounters)) as client:  # the last of a crowd waits for all others
         if not plain:
             with Room(console, encounters) as room:
                 await watched(client, encounters, threshold, room.show)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import signal
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -37,6 +40,9 @@ def serve(
     max_rows: Annotated[int, typer.Option(min=1, help="Lines written at the same time.")] = 64,
     max_waiting: Annotated[int, typer.Option(min=1, help="Lines that may wait; one more is told to come back later.")] = 256,
     drain_s: Annotated[float, typer.Option(min=0, help="On SIGINT or SIGTERM, seconds that running lines get to finish.")] = 10.0,
+    until_stdin_closes: Annotated[
+        bool, typer.Option("--until-stdin-closes", help="Also stop when standard input closes, as when the program that holds it ends.")
+    ] = False,
     json_logs: Annotated[bool, typer.Option("--json-logs", help="Write logs and the line `listening on` as JSON.")] = False,
 ) -> None:
     """Let characters speak over gRPC until SIGINT or SIGTERM. Exit code 2: the server could not start."""
@@ -53,13 +59,13 @@ def serve(
             max_waiting=max_waiting,
             drain_s=drain_s,
         )
-        asyncio.run(_serve_until_signal(options, json_logs))
+        asyncio.run(_serve_until_told(options, json_logs, until_stdin_closes))
     except DlmError as error:
         Console(stderr=True).print(f"dlm-serve: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         raise typer.Exit(EXIT_CANNOT_SERVE) from None
 
 
-async def _serve_until_signal(options: ServerOptions, as_json: bool) -> None:
+async def _serve_until_told(options: ServerOptions, as_json: bool, until_stdin_closes: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -70,11 +76,22 @@ async def _serve_until_signal(options: ServerOptions, as_json: bool) -> None:
 
     for number in before:
         signal.signal(number, on_signal)
+    if until_stdin_closes:
+        threading.Thread(target=_watch_stdin, args=(loop, stop), name="dlm-stdin", daemon=True).start()
     try:
         await run_server(options, stop, _Announcer(as_json))
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Sets `stop` at the end of standard input. Reads the descriptor itself: `sys.stdin` would be locked when the interpreter ends."""
+    with suppress(OSError):  # there is no standard input
+        while os.read(0, 4096):
+            continue
+    with suppress(RuntimeError):  # the loop is closed, so all is over already
+        loop.call_soon_threadsafe(stop.set)
 
 
 @dataclass(frozen=True)

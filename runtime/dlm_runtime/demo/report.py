@@ -50,7 +50,7 @@ def as_json(bundle: Bundle, spoken: list[Spoken], summary: dict[Mode, ModeSummar
     size = sum((bundle.path / name).stat().st_size for name in manifest.files)
     return {
         "machine": machine(),
-        "bundle": described | {"model_sha256": manifest.files[bundle.model_path.name], "size_bytes": size},
+        "bundle": described | {"model_sha256": manifest.files[manifest.targets[0].file], "size_bytes": size},
         "lines": [_line(one) for one in spoken],
         "summary": {mode: asdict(values) for mode, values in summary.items()},
     }

@@ -50,12 +50,13 @@ class Room:
 
 
 def summary_table(summary: dict[Mode, ModeSummary], players: int) -> Table:
-    """The measured table: whole lines over gRPC."""
-    table = Table(title=f"Whole line over gRPC, one player alone and {players} at once")
-    table.add_column("mode")
-    for heading in ("alone p50", "alone p95", f"{players} at once p50", f"{players} at once p95", "lines/s", "tokens/forward"):
-        table.add_column(heading, justify="right")
+    """The measured table: whole lines over gRPC, times in milliseconds."""
+    title = f"Whole lines over gRPC, in ms: one player alone, and a crowd of {players} at once"
+    table = Table(title=title, title_justify="left", box=None, padding=(0, 1, 0, 0))
+    table.add_column("mode", no_wrap=True)
+    for heading in ("alone p50", "alone p95", "crowd p50", "crowd p95", "lines/s", "tokens/pass"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for mode, row in summary.items():
         times = (row.single_p50_ms, row.single_p95_ms, row.crowd_p50_ms, row.crowd_p95_ms)
-        table.add_row(MODE_NAMES[mode], *(f"{value:.0f} ms" for value in times), f"{row.lines_per_s:.1f}", f"{row.tokens_per_forward:.2f}")
+        table.add_row(MODE_NAMES[mode], *(f"{value:.0f}" for value in times), f"{row.lines_per_s:.1f}", f"{row.tokens_per_forward:.2f}")
     return table

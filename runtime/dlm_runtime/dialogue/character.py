@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,9 +39,11 @@ def _check_value(value: object) -> str | int | float:
     if isinstance(value, bool):
         raise ValueError(f"{value!r} is a truth value: put the word in quotes")
     if isinstance(value, int | float):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{value!r} is no number that can be said: put the word in quotes")
         return value
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is neither text nor a number: write one value per key")
+        raise ValueError(f"{reprlib.repr(value)} is neither text nor a number: write one value per key")
     if not clean_line(value):
         raise ValueError("the value is empty: write something or remove the key")
     if len(value) > MAX_VALUE_CHARS:
@@ -63,7 +67,7 @@ def _check_fact(value: object) -> object:
 
 def _check_facts(value: object) -> object:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{value!r} is not a group of `key: value` lines: indent the facts below `facts:`")
+        raise ValueError(f"{reprlib.repr(value)} is not a group of `key: value` lines: indent the facts below `facts:`")
     return {_check_key(key): item for key, item in value.items()}
 
 
@@ -110,6 +114,21 @@ class Character(BaseModel):
         return "\n".join(lines)
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain YAML without its trap: of two equal keys in a group the first would vanish without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """A group as a dictionary. Raises `ConstructorError` at the second of two equal keys."""
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} comes twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
 def _fact_lines(key: str, value: object) -> list[str]:
     if isinstance(value, Mapping):
         return [f"{key} {part}: {clean_line(str(item))}" for part, item in value.items()]
@@ -121,7 +140,7 @@ def load_character(path: Path) -> Character:
     try:
         if path.stat().st_size > MAX_FILE_BYTES:
             raise CharacterError(path, "file", f"larger than {MAX_FILE_BYTES} bytes", "move what is not about this character elsewhere")
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise CharacterError(path, "file", f"cannot be read ({error.strerror})", "check its name and permissions") from error
     except UnicodeDecodeError as error:
@@ -129,8 +148,10 @@ def load_character(path: Path) -> Character:
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)
         field = f"line {where.line + 1}" if where is not None else "file"
-        problem = f"not YAML ({getattr(error, 'problem', error)})"
+        problem = f"not YAML ({getattr(error, 'problem', None) or getattr(error, 'reason', error)})"
         raise CharacterError(path, field, problem, "correct the line; put text that holds a `:` in quotes") from error
+    except (ValueError, RecursionError) as error:  # 2024-13-45 is no date, though it looks like one
+        raise CharacterError(path, "file", f"a value cannot be read ({error})", "put it in quotes, or make it simpler") from error
     try:
         return Character.model_validate(data)
     except ValidationError as error:

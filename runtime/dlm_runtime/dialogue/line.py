@@ -39,5 +39,5 @@ def _cut(text: str, max_chars: int) -> str:
         return text[: ends[-1]]
     if text[max_chars].isspace():
         return text[:max_chars].rstrip()
-    word_end = text.rfind(" ", 0, max_chars)
-    return text[:word_end].rstrip(" ,;:") if word_end > 0 else text[:max_chars]
+    whole_words = text[: max(0, text.rfind(" ", 0, max_chars))].rstrip(" ,;:")
+    return whole_words or text[:max_chars]

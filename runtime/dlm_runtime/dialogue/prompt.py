@@ -29,7 +29,7 @@ def clean_player_text(text: str, field: str) -> str:
     if len(text) > MAX_PLAYER_CHARS:
         raise RequestError(field, Amount(len(text), "characters"), f"send at most {MAX_PLAYER_CHARS}")
     cleaned = clean_line(text)
-    if not cleaned:
+    if not any(char.isprintable() for char in cleaned):  # joiners with nothing to join are no words
         raise RequestError(field, text, "send at least one character that is neither white space nor a control character")
     return cleaned
 
@@ -51,11 +51,18 @@ class PromptBuilder:
         `player_text` and `history` have been cleaned. Raises `PromptTooLong` naming `field` when it does not even fit without history.
         """
         budget_tokens = self._max_context - max_new_tokens
-        for first in range(len(history) + 1):
-            ids = self._encode(character.card, history[first:], player_text)
-            if len(ids) <= budget_tokens:
-                return Prompt(ids, len(history) - first)
-        raise self._too_long(character, player_text, max_new_tokens, field)
+        whole = self._encode(character.card, history, player_text)
+        if len(whole) <= budget_tokens:
+            return Prompt(whole, len(history))
+        fitting: Prompt | None = None
+        for turns in range(len(history)):  # from the latest turn back, so that a long history costs no more than what fits
+            ids = self._encode(character.card, history[len(history) - turns :], player_text)
+            if len(ids) > budget_tokens:
+                break
+            fitting = Prompt(ids, turns)
+        if fitting is None:
+            raise self._too_long(character, player_text, max_new_tokens, field)
+        return fitting
 
     def _encode(self, card: str, history: Sequence[Turn], player_text: str) -> tuple[int, ...]:
         ids: list[int] = []
@@ -70,6 +77,7 @@ class PromptBuilder:
         room_tokens = self._max_context - max_new_tokens - other_tokens
         if room_tokens < 1:
             limit = self._max_context - other_tokens - 1
-            remedy = f"the card of {character.id} takes {other_tokens} of {self._max_context} tokens; ask for at most {max(limit, 0)}"
+            advice = f"ask for at most {limit}" if limit > 0 else "shorten the card"
+            remedy = f"the card of {character.id} takes {other_tokens} of {self._max_context} tokens; {advice}"
             return PromptTooLong(field.replace("player_text", "max_new_tokens"), max_new_tokens, remedy)
         return PromptTooLong(field, Amount(text_tokens, "tokens"), f"shorten it to at most {room_tokens} tokens, or lower max_new_tokens")

@@ -41,7 +41,7 @@ class ChatTemplate:
             raise BundleError("manifest.json", f"chat_template: {error}", _REMEDY) from error
 
     def render(self, card: str, history: Sequence[Turn], player_text: str) -> list[Segment]:
-        """The prompt for the next line. Raises `BundleError` when the template fails."""
+        """The prompt for the next line. Raises `BundleError` when the template fails or leaves out the player's words."""
         contents = [card, *(text for turn in history for text in (turn.player_text, turn.line_text)), player_text]
         roles = ["system", *(("user", "assistant") * len(history)), "user"]
         messages = [{"role": role, "content": f"\ue000{index}\ue001"} for index, role in enumerate(roles)]
@@ -49,6 +49,8 @@ class ChatTemplate:
             text = self._template.render(messages=messages, add_generation_prompt=True)
         except Exception as error:  # a template can raise anything
             raise BundleError("manifest.json", f"chat_template: {error}", _REMEDY) from error
+        if messages[-1]["content"] not in text:
+            raise BundleError("manifest.json", "chat_template: leaves out what the player says", _REMEDY)
         return [segment for segment in _split(text, contents) if segment.text]
 
 

@@ -14,8 +14,8 @@ def clean_line(text: str) -> str:
 
     A card is made of lines, so a line break in a player's words could otherwise pass for a line of the card.
     """
-    kept = (_clean_char(char) for char in unicodedata.normalize("NFC", text))
-    return " ".join("".join(kept).split())
+    kept = "".join(_clean_char(char) for char in text)
+    return " ".join(unicodedata.normalize("NFC", kept).split())  # composed last, over what stood between; cleaning again changes nothing
 
 
 def _clean_char(char: str) -> str:

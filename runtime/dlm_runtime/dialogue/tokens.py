@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 
 from dlm_runtime.errors import BundleError
 
-_CACHED_TEXTS = 2048
+_CACHED_TEXTS = 1024
+_CACHED_CHARS = 1024  # a flood of long texts shall not fill the memory
 
 
 class Tokens:
@@ -56,8 +57,8 @@ class Tokens:
         return tuple(self._template.encode(text, add_special_tokens=False).ids)
 
     def encode_content(self, text: str) -> tuple[int, ...]:
-        """Ids of content, none of which is a control token. Cached, since cards and history come again with every line."""
-        return self._encode_content(text)
+        """Ids of content, none of which is a control token. Short ones are cached, since cards and history come again with every line."""
+        return (self._encode_content if len(text) <= _CACHED_CHARS else self._encode_content_uncached)(text)
 
     def decode(self, ids: list[int] | tuple[int, ...]) -> str:
         """Text of `ids`; control tokens leave no trace."""

@@ -44,17 +44,24 @@ class Arenas:
         for arena in self._arenas.values():
             if row in arena.rows:
                 arena.leave(row)
-                return
+                break
+        self._release()
 
     def regroup(self, arena: ContextArena) -> None:
-        """Moves rows whose context has outgrown this arena."""
+        """Moves rows whose context has outgrown this arena, and gives memory back when that or their end has emptied a large one."""
         for row in [row for row in arena.rows if self._arena_for(row) is not arena]:
             self._arena_for(row).join(row, arena.context(row))
             arena.leave(row)
+        self._release()
 
     def clear(self) -> None:
         """Lets all rows go."""
         self._arenas.clear()
+
+    def _release(self) -> None:
+        """Drops empty arenas for long contexts; those for short ones are kept, as the next line will want them."""
+        for key in [key for key, arena in self._arenas.items() if key[1] and not arena.rows]:
+            del self._arenas[key]
 
     def _arena_for(self, row: Row) -> ContextArena:
         doublings = max(0, (row.context_tokens - 1) // _SHORT_CONTEXT_TOKENS).bit_length()

@@ -52,13 +52,16 @@ def load_speaker(options: ServerOptions) -> tuple[Speaker, Scheduler]:
 
 
 def load_prompts(bundle: Bundle) -> tuple[Tokens, PromptBuilder]:
-    """Tokenizer and prompt builder of a bundle. Raises `BundleError` when the bundle has no tokenizer or chat template."""
+    """Tokenizer and prompt builder of a bundle. Raises `BundleError` when it has no tokenizer that fits the model, or no chat template."""
     remedy = "Dialogue needs one: export the bundle from a checkpoint that has it."
     if bundle.tokenizer_path is None:
         raise BundleError(bundle.path, "holds no tokenizer.json", remedy)
-    if bundle.manifest.chat_template is None:
+    if not bundle.manifest.chat_template:
         raise BundleError(bundle.path / "manifest.json", "has no chat_template", remedy)
     tokens = Tokens.from_file(bundle.tokenizer_path)
+    if tokens.vocab_size > bundle.manifest.vocab_size:
+        problem = f"knows {tokens.vocab_size} tokens, the model {bundle.manifest.vocab_size}"
+        raise BundleError(bundle.tokenizer_path, problem, "They do not belong together: export the bundle anew with `dlm-export`.")
     return tokens, PromptBuilder(tokens, ChatTemplate(bundle.manifest.chat_template), bundle.manifest.max_context)
 
 
@@ -81,8 +84,11 @@ async def run_server(
         address = await server.listen()
         scheduler.start()
         await server.serve()
-        on_serving(address, speaker)
+        if not stop.is_set():
+            on_serving(address, speaker)
         await stop.wait()
     finally:
-        await server.stop(options.drain_s)
-        await asyncio.to_thread(scheduler.close, 0.0)
+        try:
+            await server.stop(options.drain_s)
+        finally:  # the engine's thread must have ended before the process does, even when the drain is cancelled
+            await asyncio.to_thread(scheduler.close, 0.0)

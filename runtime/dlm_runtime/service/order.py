@@ -75,7 +75,7 @@ def check_order(spec: LineSpec, modes: tuple[Mode, ...]) -> Order:
         priority=spec.priority,
         max_chars=spec.max_chars,
         max_new_tokens=spec.max_new_tokens or DEFAULT_NEW_TOKENS,
-        threshold=round(spec.threshold, 6) or None,  # 0.9 travels as 0.89999998
+        threshold=round(spec.threshold, 6) if spec.threshold else None,  # 0.9 travels as 0.89999998
         temperature=round(spec.temperature, 6),
         seed=spec.seed,
         fallback_text=clean_line(_check_length("fallback_text", spec.fallback_text, MAX_PLAYER_CHARS)),

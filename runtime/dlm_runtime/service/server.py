@@ -83,14 +83,20 @@ class NpcServer:
         await self._set_health(health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self, drain_s: float) -> bool:
-        """Let no more calls in, let running ones end within `drain_s`, cut the rest off. False when some were cut off."""
+        """Let no more calls in, let running ones end within `drain_s`, cut the rest off. False when some were cut off.
+
+        Cancelled while it waits, it cuts off at once.
+        """
         self.gate.close()
-        await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
-        drained = await self.gate.wait_empty(drain_s)
-        if not drained:
-            _log.warning("drain limit of %s s reached, %d calls are cut off", drain_s, self.gate.inside)
-            self._speaker.cut_off()
-        await self._server.stop(_FLUSH_S)
+        drained = False
+        try:
+            await self._set_health(health_pb2.HealthCheckResponse.NOT_SERVING)
+            drained = await self.gate.wait_empty(drain_s)
+        finally:
+            if not drained:
+                _log.warning("%d calls are not done and are cut off (the drain limit is %s s)", self.gate.inside, drain_s)
+                self._speaker.cut_off()
+            await self._server.stop(_FLUSH_S)
         return drained
 
     async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:

@@ -33,6 +33,7 @@ def find_invalid_utf8(descriptor: Any, data: bytes, prefix: str = "") -> tuple[s
     `descriptor` is a message's `DESCRIPTOR`; its class depends on how protobuf was built.
     """
     position = 0
+    counts: dict[int, int] = {}
     try:
         while position < len(data):
             tag, position = _varint(data, position)
@@ -41,7 +42,10 @@ def find_invalid_utf8(descriptor: Any, data: bytes, prefix: str = "") -> tuple[s
             if tag & 7 == _LENGTH:
                 length, position = _varint(data, position)
                 end = position + length
-                found = _check(field, data[position:end], prefix) if field is not None else None
+                if end > len(data):
+                    return None
+                index = counts[tag >> 3] = counts.get(tag >> 3, -1) + 1
+                found = _check(field, data[position:end], prefix, index) if field is not None else None
                 if found is not None:
                     return found
             position = end
@@ -50,8 +54,8 @@ def find_invalid_utf8(descriptor: Any, data: bytes, prefix: str = "") -> tuple[s
     return None
 
 
-def _check(field: Any, payload: bytes, prefix: str) -> tuple[str, bytes] | None:
-    path = f"{prefix}{field.name}"
+def _check(field: Any, payload: bytes, prefix: str, index: int) -> tuple[str, bytes] | None:
+    path = f"{prefix}{field.name}[{index}]" if field.is_repeated else f"{prefix}{field.name}"
     if field.message_type is not None:
         return find_invalid_utf8(field.message_type, payload, f"{path}.")
     if field.type == FieldDescriptor.TYPE_STRING:

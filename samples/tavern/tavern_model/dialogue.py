@@ -9,6 +9,8 @@ import numpy as np
 from tavern_model import writing
 from tavern_model.world import Villager
 
+HARD_INTENT_WEIGHTS = {"price": 3, "buy": 3, "wares": 2, "lost": 2, "fear": 2, "years": 2}  # the others weigh 1
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -46,8 +48,10 @@ class Dialogue:
     def draw_intent(self, villager: Villager) -> writing.Intent:
         """Any intent; those about facts the card holds are drawn more often than those it lacks."""
         slots = villager.slots()
+        intents = list(writing.intents().values())
+        weights = np.array([HARD_INTENT_WEIGHTS.get(intent.name, 1) for intent in intents])
         while True:
-            intent = self.pick(list(writing.intents().values()))
+            intent = intents[int(self.rng.choice(len(intents), p=weights / weights.sum()))]
             if intent.name == "wares" and len(villager.sells) == 1:
                 continue  # the authored answers name two wares
             lacking = any(need not in slots and need not in ("ware", "price") for need in intent.needs)
@@ -55,7 +59,7 @@ class Dialogue:
                 return intent
 
     def _ware(self, villager: Villager) -> dict[str, str]:
-        if villager.sells and self.rng.random() < 0.85:
+        if villager.sells and self.rng.random() < 0.9:
             ware = self.pick(list(villager.sells))
             return {"ware": ware, "price": str(villager.sells[ware])}
         others = [ware for ware in writing.names().wares if ware not in villager.sells]

@@ -8,6 +8,7 @@ card, so the heads that `initialise` sets up for copying get that as a target (c
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -23,10 +24,16 @@ class Pointing:
     """Watches the pointing layers of a model during its forward pass and computes their loss afterwards."""
 
     def __init__(self, model: Denoiser) -> None:
-        self._seen: dict[int, tuple[Tensor, ...]] = {}
+        self._seen: dict[int, tuple] = {}
         self._attentions = {index: cast(Layer, model.layers[index]).self_attn for index in POINTING_LAYERS}
         for index, attention in self._attentions.items():
-            attention.register_forward_pre_hook(lambda _, inputs, index=index: self._seen.__setitem__(index, inputs))
+            attention.register_forward_pre_hook(self._remember(index))
+
+    def _remember(self, index: int) -> Callable[[torch.nn.Module, tuple], None]:
+        def hook(_: torch.nn.Module, inputs: tuple) -> None:
+            self._seen[index] = inputs
+
+        return hook
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         """Mean cross-entropy (nats) of the heads' attention against the sources, and how often its peak is right, after a forward pass."""

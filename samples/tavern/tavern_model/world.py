@@ -13,6 +13,7 @@ SLOT_KEYS = {
     **{"kin_name": "kin", "rumour_place": "rumour", "town": "road", "days": "road"},
     **{"ware": "sells", "ware1": "sells", "ware2": "sells", "price": "sells"},
 }  # the card's key for each slot that is not named like it
+WARE_COUNT_SHARES = (0.1, 0.25, 0.4, 0.25)  # of villagers who sell 0, 1, 2, 3 wares
 HELD_OUT_SHARE = 10  # one name in this many is kept for evaluation
 
 
@@ -92,7 +93,8 @@ class World:
 
     def villager(self) -> Villager:
         """A villager with a random subset of facts in random order."""
-        wares = self.rng.choice(len(writing.names().wares), self.number(0, 3), replace=False)
+        count = int(self.rng.choice(4, p=WARE_COUNT_SHARES))
+        wares = self.rng.choice(len(writing.names().wares), count, replace=False)
         sells = {writing.names().wares[int(index)]: self.number(2, 99) for index in wares}
         makers: dict[str, Callable[[], str]] = {
             "home": self.place,
