@@ -7,7 +7,7 @@ TORCH  ?= torch==2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo serve test quick lint proto tavern-checkpoint tavern-bundle clean help
+.PHONY: demo serve test lint proto tavern-checkpoint tavern-bundle clean help
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -21,13 +21,10 @@ serve: $(VENV)/.runtime  ## Serve the embedded tavern on 127.0.0.1:50051
 test: $(VENV)/.dev  ## Install the dev extras and run every test
 	$(BIN)/python -m pytest $(ARGS)
 
-quick: $(VENV)/.dev  ## The tests without the slow ones
-	$(BIN)/python -m pytest -m "not slow" $(ARGS)
-
 lint: $(VENV)/.dev  ## ruff, pyright and buf
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	cd proto && $(CURDIR)/$(BIN)/buf lint
 
 proto: $(VENV)/.dev  ## Generate the protobuf code anew
@@ -37,7 +34,7 @@ tavern-checkpoint: $(VENV)/.dev  ## Train the embedded model (hours on two cores
 	cd samples/tavern && $(CURDIR)/$(BIN)/python -m tavern_model.train --out checkpoint $(ARGS)
 
 tavern-bundle: $(VENV)/.dev  ## Export the embedded model's bundle from its checkpoint
-	$(BIN)/dlm-export samples/tavern/checkpoint --out samples/tavern/bundle --force $(ARGS)
+	$(BIN)/dlm-export samples/tavern/checkpoint --name tavern --out samples/tavern/bundle --force $(ARGS)
 
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=..."; exit 2; }

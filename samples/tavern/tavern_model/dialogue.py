@@ -11,6 +11,12 @@ from tavern_model.world import Villager
 
 HARD_INTENT_WEIGHTS = {"price": 3, "buy": 3, "wares": 2, "lost": 2, "fear": 2, "years": 2}  # the others weigh 1
 
+OPENERS = ("Hello,", "Excuse me,", "Friend,", "Please,", "So,", "Tell me,", "Well,", "Good evening.", "Now then,")
+NOBODY_SELLS = (
+    *("sword", "shield", "horse", "crown", "potion", "spell book", "castle", "ship", "dragon", "armour", "bow", "arrow", "spear"),
+    *("gold ring", "diamond", "treasure map", "magic wand", "cat", "dog", "cow", "house", "bread", "beer", "meat", "fish", "egg"),
+)  # asked for, and always refused
+
 
 @dataclass(frozen=True)
 class Exchange:
@@ -62,7 +68,7 @@ class Dialogue:
         if villager.sells and self.rng.random() < 0.9:
             ware = self.pick(list(villager.sells))
             return {"ware": ware, "price": str(villager.sells[ware])}
-        others = [ware for ware in writing.names().wares if ware not in villager.sells]
+        others = [ware for ware in (*writing.names().wares, *NOBODY_SELLS) if ware not in villager.sells]
         return {"ware": self.pick(others)}
 
     def replies(self, intent: writing.Intent, villager: Villager) -> list[str]:
@@ -76,10 +82,9 @@ class Dialogue:
         return [text + tail for text in options.values()]
 
     def _rough(self, text: str) -> str:
-        """Players do not always care for capitals and full stops."""
-        chance = self.rng.random()
-        if chance < 0.08:
-            return text.lower()
-        if chance < 0.16:
-            return text.rstrip(".?!")
-        return text
+        """Players do not always care for capitals and full stops, and some are polite."""
+        if self.rng.random() < 0.08:
+            text = f"{self.pick(OPENERS)} {text}"
+        if self.rng.random() < 0.15:
+            text = text.lower()
+        return text.rstrip(".?!") if self.rng.random() < 0.15 else text

@@ -58,12 +58,20 @@ def train_tokenizer(samples: int = 20_000, seed: int = 0) -> Tokenizer:
         min_frequency=2,
     )
     tokenizer.train_from_iterator(_training_text(samples, np.random.default_rng(seed)), trainer)
-    return _without_byte_specials(tokenizer)
+    return _finished(tokenizer)
 
 
-def _without_byte_specials(trained: Tokenizer) -> Tokenizer:
-    """The same vocabulary and merges, with byte tokens as ordinary entries and without the seam."""
+def _finished(trained: Tokenizer) -> Tokenizer:
+    """The same vocabulary, with byte tokens as ordinary entries, without the seam, and with no merge that makes a name one token.
+
+    A name that happened to be common in the training text would otherwise be a rare token of its own, which nothing can copy.
+    """
     data = json.loads(trained.to_str())
+    lists = writing.names()
+    names = {start + end for start in lists.person_starts for end in lists.person_ends}
+    names |= {start + end for start in lists.place_starts for end in lists.place_ends}
+    merges = data["model"]["merges"]
+    data["model"]["merges"] = [pair for pair in merges if "".join(pair).removeprefix("\u2581") not in names]
     data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] in SPECIAL_TOKENS]
     tokenizer = Tokenizer.from_str(json.dumps(data))
     tokenizer.pre_tokenizer = _pre_tokenizer(seams=False)

@@ -37,7 +37,7 @@ class Schedule:
 
     steps: int
     rate: float = 2.5e-3
-    warmup_steps: int = 200
+    warmup_steps: int = 500
     decay_share: float = 0.55
     drill_start: float = 0.4
     drill_end: float = 0.06
