@@ -15,7 +15,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from dlm_runtime.bundle import Bundle
-from dlm_runtime.engines import OnnxEngine
+from dlm_runtime.engines import OnnxEngine, block_ids
 from dlm_runtime.engines.base import StepBatch
 from rich.console import Console
 from rich.table import Table
@@ -27,7 +27,7 @@ def batch_of(engine: OnnxEngine, rows: int, tokens: int, past: int) -> StepBatch
     """A denoising step over random tokens, half of them masked; causal when it is a single token or a prompt."""
     manifest, rng = engine.manifest, np.random.default_rng(0)
     input_ids = rng.integers(0, manifest.vocab_size, (rows, tokens))
-    if tokens > 1 and past:
+    if tokens > 1 and past and manifest.mask_token_id is not None:
         input_ids[:, tokens // 2 :] = manifest.mask_token_id
     window = 1 if not past else tokens
     return StepBatch(
@@ -35,7 +35,7 @@ def batch_of(engine: OnnxEngine, rows: int, tokens: int, past: int) -> StepBatch
         position_ids=np.tile(np.arange(past, past + tokens), (rows, 1)),
         past_lengths=np.full(rows, past),
         query_lengths=np.full(rows, tokens),
-        causal=np.full(rows, tokens == 1 or not past),
+        block_ids=block_ids([tokens == 1 or not past] * rows, tokens),
         past=rng.standard_normal((manifest.layers, 2, rows, manifest.kv_heads, past, manifest.head_dim), np.float32),
         window_start=np.full(rows, tokens - window),
         allow_rows=np.zeros((rows, window), np.int64),

@@ -6,20 +6,18 @@ Tensors are read one at a time, so exporting needs memory for the graph and one 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
-from .errors import CheckpointError
-from .safetensors_header import Header, read_header
+from .errors import CheckpointError, shown
+from .safetensors_header import ITEM_BYTES, Entry, Header, read_header
+from .tensor_data import Index, read_tensor
 
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
@@ -36,6 +34,7 @@ class Checkpoint:
     path: Path
     config: dict[str, Any]
     headers: dict[str, Header]  # by shard file name
+    indexed: Mapping[str, str] = field(default_factory=dict)  # tensor name -> file name, where there is an index
 
     @staticmethod
     def open(path: str | Path) -> Checkpoint:
@@ -48,13 +47,15 @@ class Checkpoint:
             raise CheckpointError(folder, "is not a folder", GIVE_CHECKPOINT)
         bundle = not (folder / "config.json").exists() and (folder / "manifest.json").exists()
         config = read_json_object(folder / "config.json", GIVE_SOURCE if bundle else GIVE_CHECKPOINT)
-        names = shard_names(folder)
-        return Checkpoint(folder, config, {name: read_header(folder / name) for name in names})
+        indexed = read_index(folder) if (folder / INDEX_FILE).is_file() else {}
+        names = sorted(set(indexed.values())) or [single_file(folder)]
+        return Checkpoint(folder, config, {name: read_header(folder / name) for name in names}, indexed)
 
     @cached_property
     def shard_of(self) -> dict[str, str]:
-        """Tensor name -> file name."""
-        return {tensor: name for name, header in self.headers.items() for tensor in header.shapes}
+        """Tensor name -> file name; the index decides between files that hold the same."""
+        held = {tensor: name for name, header in self.headers.items() for tensor in header.entries}
+        return held | {tensor: name for tensor, name in self.indexed.items() if tensor in self.headers[name].entries}
 
     @property
     def architecture(self) -> str:
@@ -62,7 +63,7 @@ class Checkpoint:
         names = self.config.get("architectures")
         if not isinstance(names, list) or not names or not isinstance(names[0], str):
             raise CheckpointError(
-                self.path / "config.json", f"has {names!r}", "It must list the model's class name first", item="architectures"
+                self.path / "config.json", f"is {shown(names)}", "It must list the model's class name first", item="architectures"
             )
         return names[0]
 
@@ -76,28 +77,34 @@ class Checkpoint:
         """The file that holds a tensor. Raises CheckpointError, from the headers alone, where it is missing or of another shape."""
         file_name = self.shard_of.get(tensor)
         if file_name is None:
+            there = f" from {self.indexed[tensor]}, where the index says it is" if tensor in self.indexed else ""
             raise CheckpointError(
-                self.path / (next(iter(self.headers)) if len(self.headers) == 1 else INDEX_FILE),
-                f"is missing; {len(self.shard_of)} other tensors are there",
+                self.path / (INDEX_FILE if self.indexed else SINGLE_FILE),
+                f"is missing{there}; {len(self.shard_of)} other tensors are there",
                 f"{DOWNLOAD_AGAIN}, or check that config.json belongs to it",
                 item=tensor,
             )
         file = self.path / file_name
-        found = self.headers[file_name].shapes[tensor]
+        found = self.headers[file_name].entries[tensor].shape
         if found != shape:
             raise CheckpointError(file, f"has shape {list(found)}, config.json asks for {list(shape)}", DOWNLOAD_AGAIN, item=tensor)
         return file
 
-    def read(self, tensor: str, shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """One tensor as float32.
+    def item_bytes(self, tensor: str) -> int:
+        """Bytes of one number of a tensor as it is stored."""
+        return ITEM_BYTES.get(self.entry(tensor).dtype, 1)
+
+    def entry(self, tensor: str) -> Entry:
+        """What the header of its shard says of a tensor."""
+        return self.headers[self.shard_of[tensor]].entries[tensor]
+
+    def read(self, tensor: str, shape: tuple[int, ...], index: Index = ()) -> NDArray[np.float32]:
+        """One tensor of the given stored shape, or the part of it that `index` cuts out, as float32.
 
         Raises CheckpointError naming file and tensor: as `file_of` does, or because it is not floating point, NaN or infinite.
         """
         file = self.file_of(tensor, shape)
-        with safetensors_errors(file, tensor), safe_open(file, framework="pt") as shard:
-            value: torch.Tensor = shard.get_tensor(tensor)
-        if not value.is_floating_point():
-            raise CheckpointError(file, f"holds {value.dtype}", "Only floating point weights can be exported", item=tensor)
+        value = read_tensor(file, tensor, self.entry(tensor), index)
         array = value.float().numpy()
         if not np.isfinite(array).all():
             count = int((~np.isfinite(array)).sum())
@@ -136,21 +143,27 @@ def read_json_object(file: Path, remedy: str = DOWNLOAD_AGAIN) -> dict[str, Any]
     return value
 
 
-def shard_names(folder: Path) -> list[str]:
-    """The safetensors files that make up the checkpoint, from the index where there is one."""
-    if (folder / INDEX_FILE).is_file():
-        weight_map = read_json_object(folder / INDEX_FILE).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise CheckpointError(folder / INDEX_FILE, "is missing or empty", DOWNLOAD_AGAIN, item="weight_map")
-        names = sorted({str(name) for name in weight_map.values()})
-        for name in names:
-            if name in ("", ".", "..") or set(name) & set("/\\:\0"):
-                raise CheckpointError(folder / INDEX_FILE, f"lists {name!r}, which leaves the folder or names no file", DOWNLOAD_AGAIN)
-            if Path(name).suffix in PICKLE_SUFFIXES:
-                raise pickle_error(folder / name)
-        return names
+def read_index(folder: Path) -> dict[str, str]:
+    """Tensor name -> file name, from the index of a checkpoint in several files."""
+    file = folder / INDEX_FILE
+    weight_map = read_json_object(file).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(file, "is missing or empty", DOWNLOAD_AGAIN, item="weight_map")
+    for tensor, name in weight_map.items():
+        if not isinstance(name, str):
+            raise CheckpointError(file, f"is {shown(name)}, expected the name of a file", DOWNLOAD_AGAIN, item=f"weight_map.{tensor}")
+        if name in ("", ".", "..") or set(name) & set("/\\:\0"):
+            problem = f"lists {shown(name)}, which leaves the folder or names no file"
+            raise CheckpointError(file, problem, DOWNLOAD_AGAIN, item=f"weight_map.{tensor}")
+        if Path(name).suffix in PICKLE_SUFFIXES:
+            raise pickle_error(folder / name)
+    return weight_map
+
+
+def single_file(folder: Path) -> str:
+    """The safetensors file of a checkpoint in one."""
     if (folder / SINGLE_FILE).is_file():
-        return [SINGLE_FILE]
+        return SINGLE_FILE
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLE_SUFFIXES)
     if pickles:
         raise pickle_error(folder / pickles[0])
@@ -164,12 +177,3 @@ def pickle_error(file: Path) -> CheckpointError:
         "is a pickle, and loading a pickle runs whatever code is in it",
         "Take the safetensors form of this checkpoint, or convert it on a machine you can lose",
     )
-
-
-@contextmanager
-def safetensors_errors(file: Path, tensor: str) -> Iterator[None]:
-    """Turn what the safetensors library raises into a CheckpointError with file and tensor."""
-    try:
-        yield
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(file, f"cannot be read ({error})", DOWNLOAD_AGAIN, item=tensor) from error

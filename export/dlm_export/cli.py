@@ -3,73 +3,89 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from dlm_runtime.errors import DlmError
 from rich.console import Console
-from rich.markup import escape
 
+from . import cli_options as opt
+from .cli_errors import NOT_EQUAL, reported_errors
+from .cli_progress import shown_progress
 from .default_command import DefaultCommandGroup
 
 # The commands import what they run themselves: torch takes seconds to load, and neither --help nor inspect needs it.
-
-BAD_INPUT = 2
-NOT_EQUAL = 1
-INTERRUPTED = 130
-EXTRA_MODULES = ("torch", "onnx", "safetensors")  # what the extra `export` brings and the base install has not
 
 app = typer.Typer(
     cls=DefaultCommandGroup,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
-    help="Turn a diffusion language model's checkpoint into a bundle, the folder that dlm-serve runs.\n\n"
-    "[bold]dlm-export CHECKPOINT --out DIR[/] \\[--precision fp32|int8] \\[--name NAME] \\[--force] \\[--json]\n\n"
-    "CHECKPOINT is a folder with config.json and safetensors. Exit codes: 0 done, 1 bundle and checkpoint differ, 2 bad input.",
+    help="Turn a diffusion language model's checkpoint into a bundle, the folder that dlm-serve runs. Training-free.\n\n"
+    "[bold]dlm-export CHECKPOINT --out DIR[/] \\[options]   (dlm-export export --help lists them)\n\n"
+    "CHECKPOINT is a folder with config.json and safetensors, or a Hugging Face id. "
+    "Exit codes: 0 done, 1 bundle and reference differ, 2 bad input, 130 interrupted.",
     epilog="[bold]Examples[/]\n\n"
     "dlm-export my-checkpoint --out my-bundle\n\n"
-    "dlm-export my-checkpoint --out my-small-bundle --precision int8\n\n"
+    "dlm-export GSAI-ML/LLaDA-8B-Instruct --out llada --precision int4\n\n"
+    "dlm-export my-checkpoint --out my-small-bundle --precision int8 --keep-fp32 'layers.0.*'\n\n"
     "dlm-export inspect my-bundle\n\n"
     "dlm-export verify my-bundle my-checkpoint",
 )
 
 
-class PrecisionName(StrEnum):
-    """Choices of --precision."""
-
-    fp32 = "fp32"
-    int8 = "int8"
-
-
-CheckpointArgument = Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="Folder with config.json and safetensors.")]
-BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that dlm-export wrote.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
-
-
-@app.command()
+@app.command(epilog=opt.EXPORT_EXAMPLES)
 def export(
-    checkpoint: CheckpointArgument,
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the bundle goes; must be new or empty.")],
-    precision: Annotated[PrecisionName, typer.Option(help="int8: smaller and faster, close to fp32 but not equal.")] = PrecisionName.fp32,
-    name: Annotated[str | None, typer.Option(help="The bundle's name; the checkpoint folder's unless given.")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace the bundle that is at --out.")] = False,
-    as_json: JsonOption = False,
+    checkpoint: opt.Source,
+    out: opt.Out,
+    precision: opt.PrecisionOption = opt.PrecisionName.fp32,
+    embedding_precision: opt.EmbeddingPrecision = None,
+    head_precision: opt.HeadPrecision = None,
+    keep_fp32: opt.KeepFp32 = None,
+    target: opt.TargetOption = opt.TargetName.onnxruntime,
+    modes: opt.Modes = None,
+    context_mask: opt.ContextMaskOption = None,
+    max_context: opt.MaxContext = None,
+    block_length: opt.BlockLength = None,
+    top_k: opt.TopK = opt.TOP_K,
+    mask_token_id: opt.MaskTokenId = None,
+    eos_token_id: opt.EosTokenId = None,
+    pad_token_id: opt.PadTokenId = None,
+    bos_token_id: opt.BosTokenId = None,
+    revision: opt.Revision = None,
+    name: opt.Name = None,
+    force: opt.Force = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Write a bundle (the default: the word `export` may be left out).
 
     The folder appears whole or not at all.
     """
-    with reported_errors(), working("loading torch and onnx", quiet=as_json) as status:
+    with reported_errors("nothing was written"), shown_progress("loading torch and onnx", quiet=as_json) as progress:
         from .display import export_json, show_export
+        from .export_options import ExportOptions
         from .exporting import export_bundle
+        from .families import SpecialOverrides
+        from .hub import resolve_checkpoint
 
-        report = export_bundle(checkpoint, out, precision=precision.value, force=force, name=name, progress=status)
+        source = resolve_checkpoint(checkpoint, revision=revision, progress=progress.stage)
+        options = ExportOptions(
+            precision=precision.value,
+            embedding_precision=embedding_precision.value if embedding_precision else None,
+            head_precision=head_precision.value if head_precision else None,
+            kept_layers=tuple(keep_fp32 or ()),
+            target=target.value,
+            name=name or source.name,
+            modes=opt.split_modes(modes),
+            context_mask=context_mask.value if context_mask else None,
+            max_context=max_context,
+            block_length=block_length,
+            top_k=top_k,
+            special=SpecialOverrides(mask_token_id, bos_token_id, tuple(eos_token_id) if eos_token_id else None, pad_token_id),
+            source_name=source.repo_id,
+            revision=source.revision,
+        )
+        report = export_bundle(source.path, out, options, force=force, progress=progress).with_notes(source.notes)
     if as_json:
         typer.echo(json.dumps(export_json(report), indent=2))
     else:
@@ -77,7 +93,7 @@ def export(
 
 
 @app.command()
-def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
+def inspect(bundle: opt.Bundle, as_json: opt.Json = False) -> None:
     """Print what is in a bundle: sizes, special ids, files, inputs and outputs."""
     with reported_errors():
         from .display import show_inspection
@@ -92,72 +108,28 @@ def inspect(bundle: BundleArgument, as_json: JsonOption = False) -> None:
 
 @app.command()
 def verify(
-    bundle: BundleArgument,
-    checkpoint: CheckpointArgument,
-    seed: Annotated[int, typer.Option(help="Seed of the random input.", min=0)] = 0,
-    as_json: JsonOption = False,
+    bundle: opt.Bundle,
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="Recorded logits, a checkpoint, or another bundle: see above.")],
+    seed: Annotated[int, typer.Option(help="Seed of the random input, where the reference is a checkpoint.", min=0)] = 0,
+    as_json: opt.Json = False,
 ) -> None:
-    """Compare a bundle with its checkpoint: ONNX Runtime against torch, in every mode, and recorded logits where there are some.
+    """Compare a bundle, run by ONNX Runtime, with a reference. Exit code 1 says that they differ.
 
-    `allowed` is 1e-4, or more where torch's own rounding, measured against float64, moves the numbers further than usual.
-    Exit code 1 says that they differ.
+    A folder of recorded logits (logits.npz, meta.json): every recorded call is played on the graph; fp32 may be off by 1e-4, no more.
+
+    A checkpoint: random rows of every mode, against plain torch; `allowed` is 1e-4, or more where torch's own rounding, measured against
+    float64, moves the numbers further than usual.
+
+    Another bundle, the fp32 one of the same checkpoint: top-1 agreement, KL divergence and changed lines, on real prompts.
     """
-    with reported_errors(), working("comparing with torch", quiet=as_json):
+    with reported_errors(), shown_progress("loading", quiet=as_json) as progress:
         from .display import show_verify, verify_json
         from .verify import verify_bundle
 
-        report = verify_bundle(bundle, checkpoint, seed=seed)
+        report = verify_bundle(bundle, reference, seed=seed, progress=progress)
     if as_json:
         typer.echo(json.dumps(verify_json(report), indent=2))
     else:
         show_verify(Console(), report)
     if not report.passed:
         raise typer.Exit(NOT_EQUAL)
-
-
-@contextmanager
-def reported_errors() -> Iterator[None]:
-    """A foreseen error becomes one sentence on stderr and exit code 2; Ctrl-C leaves with 130."""
-    try:
-        yield
-    except DlmError as error:
-        complain(str(error))
-        raise typer.Exit(BAD_INPUT) from error
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in EXTRA_MODULES:
-            raise
-        complain(f"{error.name} is not installed, which this command needs. Install the extra: pip install 'dlm-npc[export]'")
-        raise typer.Exit(BAD_INPUT) from error
-    except KeyboardInterrupt:
-        Console(stderr=True).print("stopped; nothing was written")
-        raise typer.Exit(INTERRUPTED) from None
-
-
-def complain(sentence: str) -> None:
-    """An error on stderr, in one line however narrow the terminal is."""
-    Console(stderr=True).print(f"[red]error[/] {escape(sentence)}", soft_wrap=True, highlight=False)
-
-
-class Status:
-    """Shows a sentence while work goes on; silent where nobody looks."""
-
-    def __init__(self, console: Console | None, first: str) -> None:
-        self._spinner = console.status(first) if console else None
-
-    def __call__(self, sentence: str) -> None:
-        if self._spinner:
-            self._spinner.update(sentence)
-
-    def __enter__(self) -> Status:
-        if self._spinner:
-            self._spinner.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._spinner:
-            self._spinner.stop()
-
-
-def working(sentence: str, *, quiet: bool) -> Status:
-    """A spinner on stderr, unless output is for machines or goes to a file."""
-    return Status(None if quiet or not sys.stderr.isatty() else Console(stderr=True), sentence)

@@ -4,6 +4,7 @@ DlmError (dlm_runtime.errors)
 └── ExportError
     ├── CheckpointError     a checkpoint folder cannot be read; names file, tensor or field, and remedy
     ├── UnknownFamily       nothing here knows this architecture; lists those that are known
+    ├── OptionError         an option does not suit the family; names option, value and what would
     └── OutputError         the bundle cannot be written where it was asked for
 """
 
@@ -12,6 +13,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from dlm_runtime.errors import DlmError
+
+SHOWN_CHARACTERS = 80
 
 
 class ExportError(DlmError):
@@ -34,10 +37,33 @@ class UnknownFamily(ExportError):
     """No family is registered for an architecture name."""
 
     def __init__(self, architecture: str, known: list[str]) -> None:
-        super().__init__(f"architecture {architecture!r} is not supported; known ones are {', '.join(known)}")
+        super().__init__(
+            f"config.json: architectures[0] is {architecture!r}, which no family here reads. Known ones are {', '.join(known)}. "
+            "A new one needs a key map, its numbers, its mask kind and its shift: docs/adding-a-family.md says how"
+        )
         self.architecture = architecture
         self.known = known
 
 
+class OptionError(ExportError):
+    """An option of the command does not suit the family. `option` is its name as typed."""
+
+    def __init__(self, option: str, value: object, remedy: str) -> None:
+        super().__init__(f"{option} {value}: {remedy}")
+        self.option = option
+        self.value = value
+
+
 class OutputError(ExportError):
     """The output folder cannot be written."""
+
+
+def shown(value: object) -> str:
+    """A value as an error message quotes it, cut where it is long; null is as good as missing."""
+    if value is None:
+        return "missing"
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} nested too deeply"
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."

@@ -1,16 +1,21 @@
-"""Weights of the graph: read one at a time, transposed and fused on the way, under the checkpoint's own names."""
+"""Weights of the graph: read one at a time, under the checkpoint's own names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .checkpoint import Checkpoint
-from .denoiser import DenoiserConfig
-from .families import Family
+
+if TYPE_CHECKING:  # families and backbones are written with what is here
+    from .backbones import Backbone
+    from .families import Family, TensorSource
 
 Floats = NDArray[np.float32]
 
@@ -25,74 +30,93 @@ class LinearWeight:
     node: str
     initializer: str
     matrix: Floats  # [in, out]
+    is_head: bool = False
+
+    def renamed(self, node: str) -> LinearWeight:
+        """The same weight for a node of another name."""
+        return replace(self, node=node)
+
+
+@dataclass(frozen=True)
+class StackedWeight:
+    """The same layer of every expert, read one by one. Names as in `LinearWeight`; the stack is [E, in, out]."""
+
+    node: str
+    initializer: str
+    count: int
+    size_in: int
+    size_out: int
+    matrix: Callable[[int], Floats]  # expert -> [in, out]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """[E, in, out]."""
+        return self.count, self.size_in, self.size_out
+
+    def matrices(self) -> Iterator[Floats]:
+        """Every expert's [in, out], one in memory at a time."""
+        return (self.matrix(index) for index in range(self.count))
 
 
 @dataclass
 class WeightReader:
-    """Reads tensors of the denoiser from a checkpoint and remembers which ones."""
+    """Reads tensors of a backbone from a checkpoint and remembers which ones.
+
+    `on_read` is told the stored bytes of each when it is read for the first time.
+    """
 
     checkpoint: Checkpoint
     family: Family
-    config: DenoiserConfig
-    read_keys: set[str] = field(default_factory=set)
+    backbone: Backbone
+    on_read: Callable[[int], None] = lambda size_bytes: None
+    read_names: set[str] = field(default_factory=set)
 
-    def vector(self, name: str) -> tuple[str, Floats]:
-        """A norm's weight: its name in the checkpoint and its values."""
-        return self._read(f"{name}.weight", (self.config.hidden_size,))
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes by the backbone's names; made once `check_tensors` has found them all in the checkpoint."""
+        return dict(self.backbone.tensor_shapes())
 
-    def embedding(self) -> tuple[str, Floats]:
-        """The embedding table [V, D]."""
-        return self._read("embed_tokens.weight", (self.config.vocab_size, self.config.hidden_size))
+    @property
+    def read_keys(self) -> set[str]:
+        """The checkpoint's names of all that was read."""
+        return {self.source(name).key for name in self.read_names}
 
-    def linear(self, node: str) -> LinearWeight:
-        """One linear layer."""
-        key, matrix = self._read(f"{node}.weight", linear_shape(self.config, node))
-        return LinearWeight(node, key, matrix.T)
+    def source(self, name: str) -> TensorSource:
+        """Where a tensor lies in the checkpoint."""
+        return self.family.source(name, self.shapes[name], self.backbone)
 
-    def fused(self, node: str, parts: Sequence[str]) -> LinearWeight:
-        """Several linear layers of one input as one wide layer, outputs side by side."""
-        matrices = [self._read(f"{part}.weight", linear_shape(self.config, part))[1].T for part in parts]
-        return LinearWeight(node, self.family.checkpoint_key(f"{node}.weight"), np.concatenate(matrices, axis=1))
+    def key(self, name: str) -> str:
+        """The checkpoint's name of a tensor; what was fused here is named as if it had been stored so."""
+        return self.family.checkpoint_key(name)
 
-    def _read(self, name: str, shape: tuple[int, ...]) -> tuple[str, Floats]:
-        key = self.family.checkpoint_key(name)
-        self.read_keys.add(key)
-        return key, self.checkpoint.read(key, shape)
+    def read(self, name: str) -> tuple[str, Floats]:
+        """A tensor as float32, and the name it gets in the graph. Raises CheckpointError as `Checkpoint.read` does."""
+        source = self.source(name)
+        first_time = name not in self.read_names
+        self.read_names.add(name)
+        value = self.checkpoint.read(source.key, source.stored_shape, source.index)
+        if value.shape != self.shapes[name]:
+            raise ValueError(f"{name}: {source} gives {value.shape}, the backbone has {self.shapes[name]}")  # a mistake of the family's
+        if first_time:
+            self.on_read(value.size * self.checkpoint.item_bytes(source.key))
+        return self.key(name), value
 
 
-def check_tensors(checkpoint: Checkpoint, family: Family, config: DenoiserConfig) -> None:
+@dataclass(frozen=True)
+class Totals:
+    """All tensors of a backbone together."""
+
+    numbers: int
+    stored_bytes: int
+
+
+def check_tensors(checkpoint: Checkpoint, family: Family, backbone: Backbone) -> Totals:
     """Raise CheckpointError for the first tensor that is missing or of another shape, before time or memory is spent on any."""
-    for name, shape in tensor_shapes(config):
-        checkpoint.file_of(family.checkpoint_key(name), shape)
-
-
-def tensor_shapes(config: DenoiserConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Every tensor of the denoiser with its shape, one by one: a config may claim more layers than a list could hold."""
-    yield "embed_tokens.weight", (config.vocab_size, config.hidden_size)
-    for layer in range(config.layers):
-        for norm in ("input_layernorm", "post_attention_layernorm"):
-            yield f"layers.{layer}.{norm}.weight", (config.hidden_size,)
-        for node in ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj"):
-            yield f"layers.{layer}.{node}.weight", linear_shape(config, node)
-        for node in ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"):
-            yield f"layers.{layer}.{node}.weight", linear_shape(config, node)
-    yield "norm.weight", (config.hidden_size,)
-    if not config.tied:
-        yield "head.weight", linear_shape(config, "head")
-
-
-def linear_shape(config: DenoiserConfig, node: str) -> tuple[int, int]:
-    """[out, in] of a linear layer, as checkpoints store it."""
-    width, ffn = config.hidden_size, config.intermediate_size
-    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    shapes = {
-        "q_proj": (queries, width),
-        "k_proj": (keys, width),
-        "v_proj": (keys, width),
-        "o_proj": (width, queries),
-        "gate_proj": (ffn, width),
-        "up_proj": (ffn, width),
-        "down_proj": (width, ffn),
-        "head": (config.vocab_size, width),
-    }
-    return shapes[node.rsplit(".", 1)[-1]]
+    numbers = stored_bytes = 0
+    for name, shape in backbone.tensor_shapes():
+        source = family.source(name, shape, backbone)
+        checkpoint.file_of(source.key, source.stored_shape)
+        size = math.prod(shape)
+        numbers += size
+        stored_bytes += size * checkpoint.item_bytes(source.key)
+    return Totals(numbers, stored_bytes)

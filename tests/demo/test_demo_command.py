@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from dlm_runtime.bundle import write_manifest
 from dlm_runtime.cli.demo import app
 from dlm_runtime.demo.host import HostError, server
+from dlm_runtime.engines import fake_manifest
 from typer.testing import CliRunner
 
 MODES = ("diffusion", "self_speculation", "ar")
@@ -38,6 +40,15 @@ def test_a_wrong_bundle_ends_with_code_2_and_the_reason(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["--plain", "--bundle", str(tmp_path)])
     assert done.exit_code == 2
     assert "manifest.json" in done.output
+
+
+def test_a_bundle_that_nobody_can_speak_with_yet_is_refused_before_the_server_starts(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"not a model")
+    write_manifest(tmp_path, fake_manifest().model_copy(update={"context_mask": "bidirectional"}))
+    done = CliRunner().invoke(app, ["--plain", "--bundle", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "manifest.json: has context_mask='bidirectional', which this release cannot write lines with" in done.output
+    assert "Starting" not in done.output
 
 
 def test_the_servers_own_words_are_shown_when_it_does_not_start(tmp_path: Path) -> None:

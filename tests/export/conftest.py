@@ -1,4 +1,4 @@
-"""Checkpoints to break: writable copies of the golden one, and ways to change them."""
+"""Checkpoints to break: writable copies of the golden ones, and ways to change them; and bundles of all of them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,34 @@ from typing import Any
 import pytest
 import torch
 from dlm_export.checkpoint import Checkpoint
+from dlm_export.cli import app
+from dlm_export.exporting import export_bundle
 from dlm_export.families import family_of
-from dlm_export.weights import tensor_shapes
 from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
 
-EMBEDDING = "encoder.embed_tokens.weight"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+RECORDED = ("logits.npz", "meta.json", "samples.json")
 HEAD = "diffusion_head.weight"
-UP = "encoder.layers.1.mlp.up_proj.weight"
+GOLDEN = sorted(folder.name for folder in FIXTURES.iterdir() if folder.is_dir())
+# Architectures that nothing was recorded of: the golden checkpoint that comes closest, and what differs.
+DRAWN: dict[str, tuple[str, dict[str, Any]]] = {
+    "sdar_moe": (
+        "sdar",
+        {
+            "architectures": ["SDARMoeForCausalLM"],
+            "num_hidden_layers": 3,
+            "num_experts": 6,
+            "num_experts_per_tok": 2,
+            "moe_intermediate_size": 24,
+            "norm_topk_prob": True,
+            "mlp_only_layers": [1],
+        },
+    ),
+    "a2d_qwen2": ("a2d_qwen3", {"architectures": ["A2DQwen2LMHeadModel"]}),
+    "a2d_llama": ("a2d_qwen3", {"architectures": ["A2DLlamaLMHeadModel"], "attention_bias": True, "mlp_bias": True}),
+}
+CHAT_TEMPLATE = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
 
 @dataclass(frozen=True)
@@ -31,13 +52,17 @@ class EditableCheckpoint:
     def weights(self) -> Path:
         return self.path / "model.safetensors"
 
+    @property
+    def index(self) -> Path:
+        return self.path / "model.safetensors.index.json"
+
     def config(self, **changes: Any) -> None:
         """Set fields of config.json; None removes one."""
         file = self.path / "config.json"
         fields = json.loads(file.read_text(encoding="utf-8")) | changes
         file.write_text(json.dumps({key: value for key, value in fields.items() if value is not None}), encoding="utf-8")
 
-    def tensors(self, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    def tensors(self, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
         """Change the tensors in place."""
         tensors = load_file(self.weights)
         change(tensors)
@@ -53,46 +78,105 @@ class EditableCheckpoint:
             part = dict(list(tensors.items())[number::2])
             save_file(part, self.path / name)
             weight_map |= dict.fromkeys(part, name)
-        (self.path / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}), encoding="utf-8")
+        self.index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}), encoding="utf-8")
 
     def tie(self) -> None:
-        """Make the head the embedding table."""
+        """Make Nemotron's head the embedding table."""
         self.config(tie_word_embeddings=True)
-        self.tensors(lambda tensors: tensors.pop(HEAD) is None)
+        self.tensors(lambda tensors: tensors.pop(HEAD))
 
-    def redraw(self, **changes: Any) -> None:
+    def redraw(self, *, seed: int = 7, **changes: Any) -> None:
         """Other sizes: set fields of config.json and write random float32 weights of the shapes they ask for, norms about 1."""
         self.config(**changes)
         opened = Checkpoint.open(self.path)
         family = family_of(opened)
-        generator = torch.Generator().manual_seed(7)
-        tensors = {
-            family.checkpoint_key(name): torch.randn(shape, generator=generator) * (shape[-1] ** -0.5 if len(shape) > 1 else 0.1)
-            + (len(shape) == 1)
-            for name, shape in tensor_shapes(family.denoiser_config(opened))
-        }
+        backbone = family.backbone(opened)
+        generator = torch.Generator().manual_seed(seed)
+        tensors: dict[str, torch.Tensor] = {}
+        for name, shape in backbone.tensor_shapes():
+            source = family.source(name, shape, backbone)
+            if source.key not in tensors:
+                drawn = torch.randn(source.stored_shape, generator=generator) * (shape[-1] ** -0.5 if len(shape) > 1 else 0.1)
+                tensors[source.key] = drawn + 1 if "norm" in name else drawn
         save_file(tensors, self.weights)
 
     def add_tokenizer(self) -> None:
         """A word-level tokenizer.json with three special tokens, and a chat template."""
         vocab = {f"w{index}": index for index in range(256)}
-        special = [{"id": index, "content": f"w{index}", "special": True} for index in (11, 100, 103)]
-        tokenizer = {
-            "added_tokens": [*special, {"id": 5, "content": "w5", "special": False}],
-            "model": {"type": "WordLevel", "vocab": vocab},
-        }
+        switches = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
+        added = [{"id": index, "content": f"w{index}", "special": index != 5, **switches} for index in (5, 11, 100, 103)]
+        tokenizer = {"added_tokens": added, "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "w0"}}
         (self.path / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
-        (self.path / "chat_template.jinja").write_text("{{ messages[0].content }}", encoding="utf-8")
+        (self.path / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
 
 
 @pytest.fixture
-def checkpoint(golden_checkpoint: Path, tmp_path: Path) -> EditableCheckpoint:
-    """A writable copy of the golden checkpoint, without its recorded logits."""
-    folder = tmp_path / "checkpoint"
-    folder.mkdir()
-    for name in ("config.json", "model.safetensors"):
-        shutil.copy(golden_checkpoint / name, folder / name)
-    return EditableCheckpoint(folder)
+def golden_copy(tmp_path: Path) -> Callable[[str], EditableCheckpoint]:
+    """Makes a writable copy of the golden checkpoint of a name, without what was recorded."""
+
+    def copy(name: str) -> EditableCheckpoint:
+        return EditableCheckpoint(shutil.copytree(FIXTURES / name, tmp_path / "checkpoint", ignore=shutil.ignore_patterns(*RECORDED)))
+
+    return copy
+
+
+@pytest.fixture
+def checkpoint(golden_copy: Callable[[str], EditableCheckpoint]) -> EditableCheckpoint:
+    """A writable copy of the golden Nemotron, without what was recorded."""
+    return golden_copy("nemotron_labs_diffusion")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A checkpoint, without what was recorded of it, and its fp32 bundle. Shared by all tests: copy before changing."""
+
+    name: str
+    checkpoint: Path
+    bundle: Path
+
+
+@pytest.fixture(scope="session")
+def members(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Member]:
+    """Makes and keeps the member of a name: a golden checkpoint's, or one of `DRAWN`."""
+    made: dict[str, Member] = {}
+
+    def member(name: str) -> Member:
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name)
+            source, changes = DRAWN.get(name, (name, {}))
+            path = shutil.copytree(FIXTURES / source, folder / name, ignore=shutil.ignore_patterns(*RECORDED))
+            if changes:
+                EditableCheckpoint(path).redraw(**changes)
+            export_bundle(path, folder / "bundle")
+            made[name] = Member(name, path, folder / "bundle")
+        return made[name]
+
+    return member
+
+
+@pytest.fixture(params=[*GOLDEN, *DRAWN])
+def member(members: Callable[[str], Member], request: pytest.FixtureRequest) -> Member:
+    """Every architecture in turn."""
+    return members(request.param)
+
+
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[..., None]:
+    """Asserts that `dlm-export CHECKPOINT` ends with one sentence that has all of the given words in it, and leaves nothing."""
+
+    def check(checkpoint: Path, *words: str, options: tuple[str, ...] = ()) -> None:
+        place = tmp_path / "place"
+        arguments = [str(checkpoint), "--out", str(place / "bundle"), *options]
+        result = CliRunner(env={"COLUMNS": "120", "TERM": "dumb"}).invoke(app, arguments)
+        assert result.exit_code == 2, (result.exception, result.output)
+        assert result.stdout == ""
+        assert result.stderr.startswith("error ")
+        assert result.stderr.count("\n") == 1
+        for word in words:
+            assert word in result.stderr
+        assert not place.exists() or not any(place.iterdir())
+
+    return check
 
 
 @pytest.fixture

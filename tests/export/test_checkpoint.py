@@ -53,7 +53,7 @@ def test_values_that_are_not_finite(checkpoint: Any, value: float) -> None:
 
 def test_whole_numbers_are_no_weights(checkpoint: Any) -> None:
     checkpoint.tensors(lambda tensors: tensors.update({UP: torch.zeros(UP_SHAPE, dtype=torch.int32)}))
-    with pytest.raises(CheckpointError, match=r"holds torch\.int32"):
+    with pytest.raises(CheckpointError, match=r"holds I32"):
         read_up(checkpoint.path)
 
 
@@ -118,7 +118,7 @@ def test_bad_index(checkpoint: Any, index: str) -> None:
 @pytest.mark.parametrize("name", ["../elsewhere.safetensors", "/etc/passwd", "..", "", "a\\b", "a\0b"])
 def test_index_that_leaves_the_folder(checkpoint: Any, name: str) -> None:
     (checkpoint.path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": name}}), encoding="utf-8")
-    with pytest.raises(CheckpointError, match=r"index\.json: lists .* leaves the folder or names no file"):
+    with pytest.raises(CheckpointError, match=r"index\.json: weight_map\.a: lists .* leaves the folder or names no file"):
         Checkpoint.open(checkpoint.path)
 
 

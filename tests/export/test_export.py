@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import onnx
 import pytest
 from dlm_export import exporting
 from dlm_export.checkpoint import Checkpoint
-from dlm_export.errors import CheckpointError, OutputError
-from dlm_export.exporting import Precision, export_bundle
-from dlm_export.loading import load_denoiser
-from dlm_runtime.bundle import Bundle
+from dlm_export.errors import CheckpointError, OptionError
+from dlm_export.export_options import ExportOptions
+from dlm_export.exporting import export_bundle
+from dlm_export.loading import load_module
+from dlm_runtime.bundle import Bundle, Precision
 
 
 def leftovers(out: Path) -> list[str]:
@@ -43,12 +45,12 @@ def test_checkpoint_without_tokenizer_is_noted(golden_checkpoint: Path, out: Pat
 
 def test_tokenizer_and_template_are_carried_over(checkpoint: Any, out: Path) -> None:
     checkpoint.add_tokenizer()
-    report = export_bundle(checkpoint.path, out, name="tavern")
+    report = export_bundle(checkpoint.path, out, ExportOptions(name="tavern"))
     assert report.notes == ()
     assert (out / "tokenizer.json").read_bytes() == (checkpoint.path / "tokenizer.json").read_bytes()
     manifest = Bundle.load(out).manifest
     assert manifest.name == "tavern"
-    assert manifest.chat_template == "{{ messages[0].content }}"
+    assert manifest.chat_template == (checkpoint.path / "chat_template.jinja").read_text(encoding="utf-8")
     assert manifest.banned_token_ids == (100, 103)  # special tokens, the end-of-text id 11 excepted
 
 
@@ -63,7 +65,11 @@ def test_template_from_tokenizer_config(checkpoint: Any, out: Path, template: ob
     ("name", "text", "message"),
     [
         ("tokenizer.json", "{", "tokenizer.json: is not readable JSON"),
-        ("tokenizer.json", '{"added_tokens": [{"id": 256, "special": true}]}', "added_tokens: holds id 256, the model has 256"),
+        (
+            "tokenizer.json",
+            '{"added_tokens": [{"id": 256, "content": "x", "special": true}]}',
+            "added_tokens: holds id 256, the model has 256",
+        ),
         ("tokenizer.json", '{"added_tokens": [{"special": true}]}', "added_tokens: has an entry without id"),
         ("tokenizer_config.json", '{"chat_template": [{"name": []}, {"name": "default", "template": 3}]}', "chat_template: is 3"),
         ("tokenizer_config.json", '{"chat_template": 3}', "chat_template: is 3, expected text"),
@@ -79,7 +85,7 @@ def test_broken_tokenizer_files(checkpoint: Any, out: Path, name: str, text: str
 
 def test_ids_beyond_the_vocabulary(checkpoint: Any, out: Path) -> None:
     checkpoint.config(mask_token_id=256)
-    with pytest.raises(CheckpointError, match="special token ids: go up to 256, vocab_size is 256"):
+    with pytest.raises(CheckpointError, match=r"mask_token_id: is 256, which is not an id of this model \(vocab_size is 256\)"):
         export_bundle(checkpoint.path, out)
 
 
@@ -97,93 +103,26 @@ def test_surplus_tensors_are_noted(checkpoint: Any, out: Path) -> None:
 
 
 def test_int8_is_smaller(golden_checkpoint: Path, out: Path, golden_bundle_path: Path) -> None:
-    report = export_bundle(golden_checkpoint, out, precision="int8")
+    report = export_bundle(golden_checkpoint, out, ExportOptions(precision="int8"))
     assert report.manifest.precision == "int8"
     assert report.size_bytes < 0.5 * sum(file.stat().st_size for file in golden_bundle_path.iterdir())
 
 
 def test_large_weights_go_to_a_file_of_their_own(golden_checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "INLINE_LIMIT_BYTES", 1000)
+    monkeypatch.setattr(exporting, "INLINE_LIMIT_NUMBERS", 1000)
     export_bundle(golden_checkpoint, out)
     bundle = Bundle.load(out)
     assert set(bundle.manifest.files) == {"model.onnx", "model.onnx.data"}
     assert (out / "model.onnx").stat().st_size < (out / "model.onnx.data").stat().st_size
 
 
-def test_existing_folder_is_left_alone(golden_checkpoint: Path, out: Path) -> None:
-    out.mkdir(parents=True)
-    (out / "diary.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(OutputError, match=r"is not empty\. Choose another --out, or replace the bundle there with --force"):
-        export_bundle(golden_checkpoint, out)
-    with pytest.raises(OutputError, match=r"holds no bundle's manifest\.json, so --force does not replace it"):
-        export_bundle(golden_checkpoint, out, force=True)
-    assert (out / "diary.txt").read_text(encoding="utf-8") == "mine"
-
-
-def test_file_in_the_way(golden_checkpoint: Path, out: Path) -> None:
-    out.parent.mkdir()
-    out.write_text("mine", encoding="utf-8")
-    with pytest.raises(OutputError, match="exists and is not a folder"):
-        export_bundle(golden_checkpoint, out, force=True)
-
-
-def test_parent_that_is_a_file(golden_checkpoint: Path, out: Path) -> None:
-    out.parent.write_text("mine", encoding="utf-8")
-    with pytest.raises(OutputError, match="cannot be written"):
-        export_bundle(golden_checkpoint, out)
-
-
-def test_empty_folder_is_used_and_force_replaces_a_bundle(golden_checkpoint: Path, out: Path) -> None:
-    out.mkdir(parents=True)
-    export_bundle(golden_checkpoint, out, name="first")
-    (out / "stale.txt").write_text("old", encoding="utf-8")
-    export_bundle(golden_checkpoint, out, name="second", force=True)
-    assert Bundle.load(out).manifest.name == "second"
-    assert leftovers(out) == ["bundle"]
-    assert not (out / "stale.txt").exists()
-
-
-@pytest.mark.parametrize("problem", [KeyboardInterrupt(), OSError(28, "No space left on device"), RuntimeError("boom")])
-def test_interrupted_export_leaves_nothing(
-    golden_checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch, problem: BaseException
-) -> None:
-    def half_write(model: onnx.ModelProto, folder: Path) -> None:
-        (folder / "model.onnx").write_bytes(b"half")
-        raise problem
-
-    monkeypatch.setattr(exporting, "save_model", half_write)
-    with pytest.raises(OutputError if isinstance(problem, OSError) else type(problem)):
-        export_bundle(golden_checkpoint, out)
-    assert leftovers(out) == []
-
-
-def test_interrupted_replacement_keeps_the_old_bundle(golden_checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    export_bundle(golden_checkpoint, out, name="old")
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(exporting, "save_model", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        export_bundle(golden_checkpoint, out, name="new", force=True)
-    assert Bundle.load(out).manifest.name == "old"
-    assert leftovers(out) == ["bundle"]
-
-
-def test_broken_weights_leave_nothing(checkpoint: Any, out: Path) -> None:
-    checkpoint.tensors(lambda tensors: tensors.pop("encoder.norm.weight"))
-    with pytest.raises(CheckpointError, match=r"encoder\.norm\.weight: is missing"):
-        export_bundle(checkpoint.path, out)
-    assert leftovers(out) == []
-
-
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_same_weights_give_the_same_model_to_the_bit(checkpoint: Any, out: Path, precision: Precision) -> None:
     """Whatever the folder is called and however the weights are spread over files."""
-    first = export_bundle(checkpoint.path, out / "first", precision=precision).manifest
+    first = export_bundle(checkpoint.path, out / "first", ExportOptions(precision=precision)).manifest
     checkpoint.shard()
     renamed = checkpoint.path.rename(checkpoint.path.with_name("renamed"))
-    second = export_bundle(renamed, out / "second", precision=precision).manifest
+    second = export_bundle(renamed, out / "second", ExportOptions(precision=precision)).manifest
     assert first.files == second.files
 
 
@@ -192,24 +131,24 @@ def test_more_layers_than_weights_are_told_at_once(checkpoint: Any, out: Path) -
     with pytest.raises(CheckpointError, match=r"encoder\.layers\.2\.input_layernorm\.weight: is missing"):
         export_bundle(checkpoint.path, out)
     with pytest.raises(CheckpointError, match=r"encoder\.layers\.2\.input_layernorm\.weight: is missing"):
-        load_denoiser(Checkpoint.open(checkpoint.path))
+        load_module(Checkpoint.open(checkpoint.path))
 
 
-def test_force_spares_other_programs_manifests(golden_checkpoint: Path, out: Path) -> None:
-    out.mkdir(parents=True)
-    (out / "manifest.json").write_text('{"name": "a web page"}', encoding="utf-8")
-    with pytest.raises(OutputError, match=r"holds no bundle's manifest\.json"):
-        export_bundle(golden_checkpoint, out, force=True)
+def test_folder_whose_name_is_no_text(checkpoint: Any, out: Path) -> None:
+    folder = checkpoint.path.rename(checkpoint.path.with_name(os.fsdecode(b"check\xffpoint")))
+    manifest = export_bundle(folder, out).manifest
+    assert (manifest.name, manifest.source.checkpoint) == ("check?point", "check?point")
 
 
-def test_force_spares_a_checkpoint_inside_the_bundle(checkpoint: Any, out: Path) -> None:
-    export_bundle(checkpoint.path, out)
-    inside = checkpoint.path.rename(out / "source")
-    with pytest.raises(OutputError, match="is or holds the checkpoint"):
-        export_bundle(inside, out, force=True)
-    assert (inside / "config.json").is_file()
+def test_name_that_is_no_text(golden_checkpoint: Path, out: Path) -> None:
+    with pytest.raises(OptionError, match=r"--name 'x\\ud800': it holds bytes that are no text"):
+        export_bundle(golden_checkpoint, out, ExportOptions(name="x\ud800"))
+    assert leftovers(out) == []
 
 
-def test_name_that_no_file_system_takes(golden_checkpoint: Path, out: Path) -> None:
-    with pytest.raises(OutputError, match="cannot be written"):
-        export_bundle(golden_checkpoint, out / ("x" * 300))
+@pytest.mark.parametrize("fields", ['{"chat_template": "a\\ud800"}', '{"chat_template": "{{ eos_token }}", "eos_token": "\\udfff"}'])
+def test_template_that_is_no_text(checkpoint: Any, out: Path, fields: str) -> None:
+    (checkpoint.path / "tokenizer_config.json").write_text(fields, encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"tokenizer_config\.json: chat_template: holds half of a surrogate pair"):
+        export_bundle(checkpoint.path, out)
+    assert leftovers(out) == []

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from dlm_export.export_options import ExportOptions
 from dlm_export.exporting import export_bundle
 from dlm_export.verify.cases import Case, Row
 from dlm_export.verify.session import Past, StepAnswer, StepSession
@@ -22,13 +23,19 @@ NOTHING = np.empty(0, np.int64)
 @pytest.fixture(scope="module", params=["fp32", "int8"])
 def session(request: pytest.FixtureRequest, golden_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> StepSession:
     folder = tmp_path_factory.mktemp("graph") / request.param
-    export_bundle(golden_checkpoint, folder, precision=request.param)
+    export_bundle(golden_checkpoint, folder, ExportOptions(precision=request.param))
     return StepSession(Bundle.load(folder))
 
 
 @pytest.fixture(scope="module")
 def model(golden_bundle_path: Path) -> onnx.ModelProto:
     return onnx.load(golden_bundle_path / "model.onnx")
+
+
+def seeing(past_ids: np.ndarray, query_ids: np.ndarray, causal: bool) -> Row:
+    """A row whose query is causal, or sees itself whole."""
+    length = len(query_ids)
+    return Row(past_ids, query_ids, np.arange(length) if causal else np.zeros(length, np.int64))
 
 
 def step(session: StepSession, *rows: Row, pasts: list[Past] | None = None, noise: int = 0) -> StepAnswer:
@@ -51,23 +58,23 @@ def close(session: StepSession, found: np.ndarray, expected: np.ndarray) -> None
 @pytest.mark.parametrize("causal", [True, False])
 def test_cached_equals_uncached(session: StepSession, causal: bool) -> None:
     """A causal prefix of 12 and what follows, against all of it at once (causal) or against two steps of the prefix (block)."""
-    whole = step(session, Row(NOTHING, TEXT, causal=True))
-    prefix = step(session, Row(NOTHING, TEXT[:12], causal=True))
-    again = step(session, Row(TEXT[:5], TEXT[5:12], causal=True), pasts=[past_of(prefix, 0, 5)])
+    whole = step(session, seeing(NOTHING, TEXT, causal=True))
+    prefix = step(session, seeing(NOTHING, TEXT[:12], causal=True))
+    again = step(session, seeing(TEXT[:5], TEXT[5:12], causal=True), pasts=[past_of(prefix, 0, 5)])
     rebuilt: Past = [
         (np.concatenate((k, again.outputs[f"present.{i}.key"][0]), 1), np.concatenate((v, again.outputs[f"present.{i}.value"][0]), 1))
         for i, (k, v) in enumerate(past_of(prefix, 0, 5))
     ]
-    after = step(session, Row(TEXT[:12], TEXT[12:], causal), pasts=[past_of(prefix, 0, 12)])
+    after = step(session, seeing(TEXT[:12], TEXT[12:], causal), pasts=[past_of(prefix, 0, 12)])
     if causal:
         close(session, after.outputs["logits"][0], whole.outputs["logits"][0, 12:])
     else:
-        close(session, after.outputs["logits"], step(session, Row(TEXT[:12], TEXT[12:], causal), pasts=[rebuilt]).outputs["logits"])
+        close(session, after.outputs["logits"], step(session, seeing(TEXT[:12], TEXT[12:], causal), pasts=[rebuilt]).outputs["logits"])
 
 
 def test_what_stands_on_padding_does_not_matter(session: StepSession) -> None:
-    prefix = step(session, Row(NOTHING, TEXT[:20], causal=True))
-    rows = (Row(TEXT[:7], TEXT[7:12], causal=False), Row(TEXT[:20], TEXT[20:], causal=False), Row(NOTHING, TEXT[:3], causal=True))
+    prefix = step(session, seeing(NOTHING, TEXT[:20], causal=True))
+    rows = (seeing(TEXT[:7], TEXT[7:12], causal=False), seeing(TEXT[:20], TEXT[20:], causal=False), seeing(NOTHING, TEXT[:3], causal=True))
     pasts: list[Past] = [past_of(prefix, 0, 7), past_of(prefix, 0, 20), ()]
     first, second = (step(session, *rows, pasts=pasts, noise=noise).outputs["logits"] for noise in (1, 2))
     for index, row in enumerate(rows):
@@ -77,10 +84,10 @@ def test_what_stands_on_padding_does_not_matter(session: StepSession) -> None:
 
 
 def test_a_row_is_the_same_alone_and_among_others(session: StepSession) -> None:
-    prefix = step(session, Row(NOTHING, TEXT[:20], causal=True))
-    row, past = Row(TEXT[:7], TEXT[7:12], causal=False), past_of(prefix, 0, 7)
+    prefix = step(session, seeing(NOTHING, TEXT[:20], causal=True))
+    row, past = seeing(TEXT[:7], TEXT[7:12], causal=False), past_of(prefix, 0, 7)
     alone = step(session, row, pasts=[past]).outputs["logits"][0]
-    others = [Row(TEXT[:20], TEXT[20:], causal=True), Row(NOTHING, TEXT[:9], causal=False)]
+    others = [seeing(TEXT[:20], TEXT[20:], causal=True), seeing(NOTHING, TEXT[:9], causal=False)]
     among = step(session, others[0], row, others[1], pasts=[past_of(prefix, 0, 20), past, ()]).outputs["logits"][1, :5]
     close(session, among, alone)
 
@@ -88,10 +95,10 @@ def test_a_row_is_the_same_alone_and_among_others(session: StepSession) -> None:
 @pytest.mark.parametrize("causal", [True, False])
 def test_longer_pasts_beside_a_row_change_nothing_at_all(session: StepSession, causal: bool) -> None:
     """Unused past columns only add zeros at the end of sums, so even the rounding stays; int8 would multiply a difference."""
-    prefix = step(session, Row(NOTHING, TEXT[:22], causal=True))
-    row, past = Row(TEXT[:7], TEXT[7:15], causal), past_of(prefix, 0, 7)
+    prefix = step(session, seeing(NOTHING, TEXT[:22], causal=True))
+    row, past = seeing(TEXT[:7], TEXT[7:15], causal), past_of(prefix, 0, 7)
     alone = step(session, row, pasts=[past]).outputs["logits"][0]
-    other = Row(TEXT[:22], TEXT[22:], causal=False)
+    other = seeing(TEXT[:22], TEXT[22:], causal=False)
     among = step(session, other, row, other, pasts=[past_of(prefix, 0, 22), past, past_of(prefix, 0, 22)]).outputs["logits"][1]
     np.testing.assert_allclose(among, alone, rtol=0, atol=1e-6)
 
@@ -99,15 +106,15 @@ def test_longer_pasts_beside_a_row_change_nothing_at_all(session: StepSession, c
 def test_causal_rows_do_not_look_ahead(session: StepSession) -> None:
     changed = TEXT.copy()
     changed[-1] = (changed[-1] + 1) % 256
-    one, other = (step(session, Row(NOTHING, text, causal=True)).outputs["logits"][0] for text in (TEXT, changed))
+    one, other = (step(session, seeing(NOTHING, text, causal=True)).outputs["logits"][0] for text in (TEXT, changed))
     np.testing.assert_array_equal(one[:-1], other[:-1])
-    seeing = [step(session, Row(NOTHING, text, causal=False)).outputs["logits"][0, :-1] for text in (TEXT, changed)]
-    assert np.abs(seeing[0] - seeing[1]).max() > 0.1
+    bidirectional = [step(session, seeing(NOTHING, text, causal=False)).outputs["logits"][0, :-1] for text in (TEXT, changed)]
+    assert np.abs(bidirectional[0] - bidirectional[1]).max() > 0.1
 
 
 def test_window_past_the_end_is_measured_but_not_committed(session: StepSession) -> None:
     mask = session.manifest.mask_token_id
-    answer = step(session, Row(NOTHING, np.full(8, mask), causal=False))
+    answer = step(session, seeing(NOTHING, np.full(8, mask), causal=False))
     feed = answer.feed | {"window_start": np.array([5]), "quota": np.array([8]), "threshold": np.zeros(1, np.float32)}
     outputs = session.run(feed).outputs
     assert outputs["committed"].tolist() == [3]
@@ -116,7 +123,9 @@ def test_window_past_the_end_is_measured_but_not_committed(session: StepSession)
 
 def test_a_row_without_any_tokens_is_finite_and_commits_nothing(session: StepSession) -> None:
     """`query_lengths` 0 beside a real row, masks on the padding, and a past that nobody has."""
-    answer = step(session, Row(NOTHING, np.full(4, session.manifest.mask_token_id), causal=False), Row(NOTHING, TEXT[:2], causal=True))
+    answer = step(
+        session, seeing(NOTHING, np.full(4, session.manifest.mask_token_id), causal=False), seeing(NOTHING, TEXT[:2], causal=True)
+    )
     past = {name: np.full((2, 2, 5, 16), 9.0, np.float32) for name in answer.feed if name.startswith("past.")}
     lengths = {"query_lengths": np.array([0, 2]), "quota": np.array([4, 4])}
     outputs = session.run(answer.feed | past | lengths).outputs
@@ -127,7 +136,7 @@ def test_a_row_without_any_tokens_is_finite_and_commits_nothing(session: StepSes
 
 @pytest.mark.parametrize(("start", "size"), [(0, 3), (2, 4), (7, 1)])
 def test_a_window_is_that_part_of_the_whole(session: StepSession, start: int, size: int) -> None:
-    answer = step(session, Row(NOTHING, np.where(np.arange(8) % 2, session.manifest.mask_token_id, TEXT[:8]), causal=False))
+    answer = step(session, seeing(NOTHING, np.where(np.arange(8) % 2, session.manifest.mask_token_id, TEXT[:8]), causal=False))
     part = answer.feed | {"window_start": np.array([start]), "allow_rows": answer.feed["allow_rows"][:, start : start + size]}
     outputs = session.run(part).outputs
     for name in ("logits", "sampled_ids", "confidence", "entropy", "top_ids"):
@@ -174,7 +183,7 @@ def test_names_follow_the_checkpoint(model: onnx.ModelProto) -> None:
 
 def test_inputs_and_outputs(model: onnx.ModelProto) -> None:
     assert [value.name for value in model.graph.input] == [
-        *("input_ids", "position_ids", "past_lengths", "query_lengths", "causal"),
+        *("input_ids", "position_ids", "past_lengths", "query_lengths", "block_ids"),
         *(f"past.{layer}.{part}" for layer in range(LAYERS) for part in ("key", "value")),
         *("window_start", "allow_rows", "allow_table", "quota", "threshold", "temperature", "seed", "step"),
     ]

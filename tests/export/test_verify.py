@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 from dlm_export.errors import CheckpointError
-from dlm_export.exporting import Precision, export_bundle
+from dlm_export.export_options import ExportOptions
+from dlm_export.exporting import export_bundle
 from dlm_export.verify import verify_bundle
 from dlm_export.verify.cases import Case, Row
 from dlm_export.verify.compare import FP32_LOGITS_ABS
 from dlm_export.verify.decisions import wrong_decisions
 from dlm_export.verify.session import StepAnswer, StepSession
 from dlm_kernels.unmask import parallel_unmask
-from dlm_runtime.bundle import Bundle, write_manifest
+from dlm_runtime.bundle import Bundle, Precision, write_manifest
 from dlm_runtime.errors import BundleError, EngineError
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 MODES = [
     "prefill",
     "prefill, last token only",
@@ -27,20 +30,27 @@ MODES = [
     "denoise with past",
     "one token",
     "one token with past",
-    "causal verify with past",
+    "verify with past",
     "all modes in one batch",
     "end of the context",
 ]
 RECORDED = ["causal", "bidirectional", "causal_prefix_bidirectional_block", "cached_block", "batch", "long_positions"]
 
 
-def test_golden_bundle_equals_torch_and_the_recorded_logits(golden_bundle_path: Path, golden_checkpoint: Path) -> None:
-    report = verify_bundle(golden_bundle_path, golden_checkpoint)
-    assert [result.name for result in report.results] == [*MODES, *(f"recorded {name}" for name in RECORDED)]
+def test_golden_bundle_equals_torch(golden_bundle_path: Path, checkpoint: Any) -> None:
+    report = verify_bundle(golden_bundle_path, checkpoint.path)
+    assert [result.name for result in report.results] == MODES
     assert report.passed
     assert report.largest_error <= 1e-4
     assert report.agreement == 1
     assert all(result.finite and not result.wrong_decisions for result in report.results)
+
+
+def test_recorded_logits_go_before_torch(golden_bundle_path: Path, golden_checkpoint: Path) -> None:
+    report = verify_bundle(golden_bundle_path, golden_checkpoint)
+    assert [result.name for result in report.results] == [f"recorded {name}" for name in RECORDED]
+    assert report.passed
+    assert all(result.finite and result.agreement == 1 for result in report.results)
     assert [result.tolerance for result in report.results if "long" in result.name] == [0.02]
 
 
@@ -49,7 +59,7 @@ def test_golden_bundle_equals_torch_and_the_recorded_logits(golden_bundle_path: 
 def test_every_precision_tied_or_not(checkpoint: Any, out: Path, precision: Precision, tied: bool) -> None:
     if tied:
         checkpoint.tie()
-    export_bundle(checkpoint.path, out, precision=precision)
+    export_bundle(checkpoint.path, out, ExportOptions(precision=precision))
     report = verify_bundle(out, checkpoint.path, seed=3)
     assert report.passed, report
     assert len(report.results) == len(MODES)
@@ -73,7 +83,7 @@ def test_other_weights_fail(checkpoint: Any, out: Path) -> None:
 
 
 def test_int8_with_wrong_weights_fails(checkpoint: Any, out: Path) -> None:
-    export_bundle(checkpoint.path, out, precision="int8")
+    export_bundle(checkpoint.path, out, ExportOptions(precision="int8"))
     checkpoint.tensors(lambda tensors: tensors["encoder.layers.0.self_attn.v_proj.weight"].mul_(-1))
     assert not verify_bundle(out, checkpoint.path).passed
 
@@ -111,6 +121,46 @@ def test_unreadable_recording(checkpoint: Any, out: Path, golden_checkpoint: Pat
         verify_bundle(out, checkpoint.path)
 
 
+def changed_recording(folder: Path, source: Path, changes: dict[str, Any]) -> None:
+    """A folder with the recording of `source`, arrays replaced, or left out where they are None."""
+    with np.load(source / "logits.npz") as stored:
+        arrays = {key: stored[key] for key in stored.files} | changes
+    np.savez(folder / "logits.npz", **{key: value for key, value in arrays.items() if value is not None})
+    (folder / "meta.json").write_bytes((source / "meta.json").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("sdar", {"batch__compare": None}, "batch: lacks compare"),
+        ("sdar", {"batch__input_ids": np.zeros((2, 8))}, "batch__input_ids: is float64 of 2 dimensions, expected int64 of 2"),
+        ("sdar", {"batch__input_ids": np.zeros(8, np.int64)}, "batch__input_ids: is int64 of 1 dimensions, expected int64 of 2"),
+        ("sdar", {"batch__compare": np.ones((2, 8), np.int64)}, "batch__compare: is int64 of 2 dimensions, expected bool of 2"),
+        ("sdar", {"batch__input_ids": np.full((2, 8), 256)}, "batch: has arrays that do not fit together"),
+        ("sdar", {"cached_block__prefix_ids": None, "cached_block__prefix_logits": None}, "cached_block: has arrays that do not fit"),
+        ("sdar", {"cached_block__prefix_ids": np.zeros((1, 3), np.int64)}, "cached_block: has arrays that do not fit together"),
+        ("dream", {"prefix_cache__s": None}, "prefix_cache: has arrays that do not fit together"),
+        ("dream", {"dual_cache__e": np.array(3)}, "dual_cache: has arrays that do not fit together"),
+        ("diffusion_gemma", {"long_prompt_first__prefix_ids": None}, "long_prompt_first: has arrays that do not fit together"),
+    ],
+)
+def test_recording_whose_arrays_cannot_be(
+    members: Callable[[str], Any], tmp_path: Path, name: str, changes: dict[str, Any], message: str
+) -> None:
+    changed_recording(tmp_path, FIXTURES / name, changes)
+    with pytest.raises(CheckpointError) as caught:
+        verify_bundle(members(name).bundle, tmp_path)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("cases", [None, [], {}, "plain", 3, [3], [None]])
+def test_recording_that_lists_no_cases(members: Callable[[str], Any], tmp_path: Path, cases: object) -> None:
+    changed_recording(tmp_path, FIXTURES / "llada", {})
+    (tmp_path / "meta.json").write_text(json.dumps({"logits_cases": cases}), encoding="utf-8")
+    with pytest.raises(CheckpointError, match=r"meta\.json: logits_cases: "):
+        verify_bundle(members("llada").bundle, tmp_path)
+
+
 def test_allowance_grows_with_the_models_own_rounding_and_still_finds_mistakes(checkpoint: Any, out: Path) -> None:
     """Logits in the hundreds cannot agree to 1e-4 in float32."""
     checkpoint.tensors(lambda tensors: tensors["diffusion_head.weight"].mul_(100))
@@ -125,7 +175,7 @@ def test_allowance_grows_with_the_models_own_rounding_and_still_finds_mistakes(c
 
 def test_a_model_that_says_the_same_of_everything(checkpoint: Any, out: Path) -> None:
     checkpoint.tensors(lambda tensors: tensors["diffusion_head.weight"].zero_())
-    export_bundle(checkpoint.path, out, precision="int8")
+    export_bundle(checkpoint.path, out, ExportOptions(precision="int8"))
     report = verify_bundle(out, checkpoint.path)
     assert report.passed
     assert report.results[0].relative_error == 0
@@ -167,7 +217,7 @@ YARN = {"rope_type": "yarn", "rope_theta": 500.0, "factor": 4.0, "original_max_p
 )
 def test_other_members_of_the_family(checkpoint: Any, out: Path, changes: dict[str, Any], precision: Precision) -> None:
     checkpoint.redraw(**(SMALL | {"mask_token_id": 20} | changes))
-    manifest = export_bundle(checkpoint.path, out, precision=precision).manifest
+    manifest = export_bundle(checkpoint.path, out, ExportOptions(precision=precision)).manifest
     assert verify_bundle(out, checkpoint.path).passed
     assert manifest.vocab_size == changes.get("vocab_size", 256)
 
@@ -175,7 +225,7 @@ def test_other_members_of_the_family(checkpoint: Any, out: Path, changes: dict[s
 @pytest.fixture(scope="module")
 def answered(golden_bundle_path: Path) -> StepAnswer:
     """Two rows of masks, the second one warm."""
-    rows = tuple(Row(np.arange(3), np.full(8, 100), causal=False) for _ in range(2))
+    rows = tuple(Row(np.arange(3), np.full(8, 100), np.zeros(8, np.int64)) for _ in range(2))
     session = StepSession(Bundle.load(golden_bundle_path))
     past = [(np.zeros((2, 3, 16), np.float32),) * 2] * 2
     answer = session.answer(Case("test", rows), [past, past], np.random.default_rng(1))

@@ -151,6 +151,39 @@ def test_target_that_is_not_listed(folder: Path) -> None:
     assert "not among the manifest's files" in complaint(folder)
 
 
-def test_weights_that_nobody_vouches_for(folder: Path) -> None:
+@pytest.mark.parametrize("verify_hashes", [True, False])
+@pytest.mark.parametrize("relative", ["model.onnx.data", "WEIGHTS.BIN", "other.onnx", "model.onnx_data", "sub/a.weight", "layer.data"])
+def test_weights_that_nobody_vouches_for(folder: Path, relative: str, verify_hashes: bool) -> None:
+    (folder / "sub").mkdir()
+    (folder / relative).write_bytes(b"weights")
+    assert f"{relative}: is not among the manifest's files. Remove it" in complaint(folder, verify_hashes=verify_hashes)
+
+
+def test_a_link_to_weights_elsewhere(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_bytes(b"weights")
+    (folder / "model.onnx.data").symlink_to(tmp_path / "elsewhere")
+    assert "model.onnx.data: is not among the manifest's files" in complaint(folder)
+
+
+def test_notes_beside_a_model_and_weights_that_are_listed(folder: Path) -> None:
     (folder / "model.onnx.data").write_bytes(b"weights")
-    assert "model.onnx.data" in complaint(folder)
+    (folder / "sub").mkdir()
+    (folder / "sub" / "more.bin").write_bytes(b"weights")
+    write_manifest(folder, fake_manifest())
+    (folder / "README.md").write_text("Notes", encoding="utf-8")
+    (folder / "pictures.data").mkdir()
+    edit(folder, lambda fields: fields["files"].update({"./sub//more.bin": fields["files"].pop("sub/more.bin")}))
+    assert Bundle.load(folder).manifest.files.keys() == {"model.onnx", "model.onnx.data", "./sub//more.bin", "tokenizer.json"}
+
+
+def test_fields_of_bundles_that_cannot_be_served_yet_are_known(folder: Path) -> None:
+    caches = [[2, 4]]
+    edit(folder, lambda fields: fields.update(context_mask="block_causal", mask_token_id=None, cache_type="float16", layer_caches=caches))
+    manifest = Bundle.load(folder).manifest
+    assert (manifest.context_mask, manifest.mask_token_id, manifest.cache_type) == ("block_causal", None, "float16")
+    assert manifest.cache_shape(0) == (2, 4)
+
+
+def test_a_cache_for_every_layer(folder: Path) -> None:
+    edit(folder, lambda fields: fields.update(layer_caches=[[1, 2], [1, 2]]))
+    assert "layer_caches has 2 entries for layers=1" in complaint(folder)

@@ -32,7 +32,7 @@ class Recorder:
         self.causal: list[bool] = []
 
     def step(self, batch: StepBatch) -> StepResult:
-        self.causal.append(bool(batch.causal[0]))
+        self.causal.append(bool(batch.block_ids[0, -1]))  # runs of a single token do not come up
         return self.engine.step(batch)
 
     def close(self) -> None:

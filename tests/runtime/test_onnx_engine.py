@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dlm_runtime.bundle import Bundle, write_manifest
-from dlm_runtime.engines import THRESHOLD_OFF, OnnxEngine, StepBatch, StepResult
+from dlm_runtime.engines import THRESHOLD_OFF, OnnxEngine, StepBatch, StepResult, block_ids
 from dlm_runtime.errors import EngineError
 
 MASK = 100
@@ -29,7 +29,7 @@ def make_batch(rows: int, length: int, past_tokens: int, window: int, seed: int 
         position_ids=past_lengths[:, None] + np.arange(length),
         past_lengths=past_lengths,
         query_lengths=rng.integers(window, length + 1, rows),
-        causal=rng.random(rows) < 0.5,
+        block_ids=block_ids((rng.random(rows) < 0.5).tolist(), length),
         past=rng.normal(size=(2, 2, rows, 2, past_tokens, 16)).astype(np.float32),
         window_start=np.zeros(rows, np.int64),
         allow_rows=np.zeros((rows, window), np.int64),
@@ -47,11 +47,12 @@ def one_row(batch: StepBatch, row: int) -> StepBatch:
     """The row alone, without padding."""
     query, past = int(batch.query_lengths[row]), int(batch.past_lengths[row])
     alone = slice(row, row + 1)
-    per_row = ("past_lengths", "query_lengths", "causal", "window_start", "allow_rows", "quota", "threshold", "temperature", "seed", "step")
+    per_row = ("past_lengths", "query_lengths", "window_start", "allow_rows", "quota", "threshold", "temperature", "seed", "step")
     return replace(
         batch,
         input_ids=batch.input_ids[alone, :query],
         position_ids=batch.position_ids[alone, :query],
+        block_ids=batch.block_ids[alone, :query],
         past=np.ascontiguousarray(batch.past[:, :, alone, :, :past]),
         **{name: getattr(batch, name)[alone] for name in per_row},
     )
@@ -72,6 +73,36 @@ def test_rows_of_a_batch_are_what_they_are_alone(golden_engine) -> None:
         np.testing.assert_array_equal(alone["sampled_ids"][0], together["sampled_ids"][row])
         np.testing.assert_allclose(alone["logits"][0], together["logits"][row], atol=LOGITS_TOLERANCE)
         np.testing.assert_allclose(alone["present"][:, :, 0], together["present"][:, :, row, :, :query], atol=LOGITS_TOLERANCE)
+
+
+def test_block_ids_of_padding_are_of_no_account(golden_engine) -> None:
+    batch = make_batch(5, 12, 20, 4, want_present=True, want_confidence=True, want_logits=True)
+    expected = copied(golden_engine.step(batch))
+    padding = np.arange(12) >= batch.query_lengths[:, None]
+    assert padding.any()
+    others = np.where(padding, np.random.default_rng(1).integers(-50, 50, padding.shape), batch.block_ids)
+    found = copied(golden_engine.step(replace(batch, block_ids=others)))
+    for name in ("canvas", "sampled_ids", "committed", "confidence", "entropy", "logits"):  # windows hold real tokens only
+        np.testing.assert_array_equal(found[name], expected[name])
+    for row, query in enumerate(batch.query_lengths):
+        np.testing.assert_array_equal(found["present"][:, :, row, :, :query], expected["present"][:, :, row, :, :query])
+
+
+def test_blocks_are_seen_whole_from_the_next_one_on(golden_engine) -> None:
+    """A block-causal step over two blocks is two steps, one block each, the first in the past of the second."""
+    whole = replace(make_batch(1, 8, 0, 8, want_present=True, want_logits=True), block_ids=np.arange(8)[None] // 4)
+    expected = copied(golden_engine.step(whole))
+
+    def half(start: int, past: np.ndarray) -> dict[str, np.ndarray]:
+        part = slice(start, start + 4)
+        lengths = {"past_lengths": np.array([start]), "query_lengths": np.array([4])}
+        ids = {"input_ids": whole.input_ids[:, part], "position_ids": whole.position_ids[:, part], "block_ids": np.zeros((1, 4), np.int64)}
+        return copied(golden_engine.step(replace(whole, **ids, **lengths, past=past, allow_rows=np.zeros((1, 4), np.int64))))
+
+    first = half(0, whole.past)
+    second = half(4, first["present"])
+    for name, axis in (("logits", 1), ("present", 4)):
+        np.testing.assert_allclose(np.concatenate([first[name], second[name]], axis), expected[name], atol=LOGITS_TOLERANCE)
 
 
 def test_outputs_nobody_asked_for_are_left_out(golden_engine) -> None:
@@ -141,9 +172,11 @@ def test_damaged_model(golden_bundle_path: Path, tmp_path: Path, damage) -> None
         ({"vocab_size": 300}, "'allow_table' has shape"),
         ({"head_dim": 8}, "'past.0.key' has shape"),
         ({"top_k": 4}, "'top_ids' has shape"),
+        ({"layer_caches": ((2, 16), (1, 16))}, "'past.1.key' has shape"),
+        ({"cache_type": "float16"}, r"'past.0.key' is tensor\(float\), not tensor\(float16\)"),
     ],
 )
-def test_manifest_of_another_model(golden_bundle_path: Path, tmp_path: Path, change: dict[str, int], said: str) -> None:
+def test_manifest_of_another_model(golden_bundle_path: Path, tmp_path: Path, change: dict[str, object], said: str) -> None:
     folder = shutil.copytree(golden_bundle_path, tmp_path / "bundle")
     write_manifest(folder, Bundle.load(folder).manifest.model_copy(update={**change, "files": {}}))
     with pytest.raises(EngineError, match=said):

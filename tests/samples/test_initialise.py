@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from dlm_export.denoiser import Denoiser
+from dlm_export.backbones.denoiser import Denoiser
 from tavern_model.checkpoint import model_config
 from tavern_model.initialise import initialise
 from tavern_model.objective import IGNORE, Noise, collate, joint_loss, pack

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from dlm_export.denoiser import Denoiser, rotate
+from dlm_export.backbones.denoiser import Denoiser, rotate
 from tavern_model.checkpoint import model_config
 from tavern_model.initialise import POINTING_HEAD, POINTING_LAYERS
 from tavern_model.objective import IGNORE, Noise, Row, collate, pack

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import CheckpointError
+from ..checkpoint import Checkpoint
+from ..errors import CheckpointError, shown
 
 REMEDY = "The config.json does not describe a checkpoint of this family"
 LARGEST_INTEGER = 2**31 - 1
+MOST_LAYERS = 10_000  # where layers are listed one by one: no model has as many, and billions would fill the memory
 LARGEST_NUMBER = 3.4e38  # what float32 holds; NaN and infinity, which Python reads from JSON, fail the comparison
-SHOWN_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
@@ -27,11 +28,11 @@ class ConfigFields:
         """The error to raise for a field."""
         return CheckpointError(self.file, problem, remedy, item=self.prefix + name)
 
-    def integer(self, name: str, default: int | None = None, *, least: int = 0) -> int:
-        """A whole number of at least `least` that fits 32 bits; required where there is no default. Null counts as absent."""
+    def integer(self, name: str, default: int | None = None, *, least: int = 0, most: int = LARGEST_INTEGER) -> int:
+        """A whole number within bounds, those of 32 bits at most; required where there is no default. Null counts as absent."""
         value = self._value(name, default)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= LARGEST_INTEGER:
-            raise self.error(name, f"is {shown(value)}, expected a whole number from {least} to {LARGEST_INTEGER}")
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise self.error(name, f"is {shown(value)}, expected a whole number from {least} to {most}")
         return value
 
     def number(self, name: str, default: float | None = None, *, above: float | None = None) -> float:
@@ -57,6 +58,13 @@ class ConfigFields:
             known = " or ".join(repr(item) for item in allowed)
             raise self.error(name, f"is {shown(value)}, only {known} can be exported", "Support for it has to be written first")
 
+    def items(self, name: str) -> list[Any]:
+        """A list; empty where absent or null."""
+        value = self._value(name, [])
+        if not isinstance(value, list):
+            raise self.error(name, f"is {shown(value)}, expected a list")
+        return value
+
     def section(self, name: str) -> ConfigFields | None:
         """A nested object, or None where it is absent or null."""
         value = self.values.get(name)
@@ -80,9 +88,6 @@ class ConfigFields:
         return default if value is None else value
 
 
-def shown(value: object) -> str:
-    """A value as an error message quotes it, cut where it is long; null is as good as missing."""
-    if value is None:
-        return "missing"
-    text = repr(value)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+def config_fields(checkpoint: Checkpoint) -> ConfigFields:
+    """config.json as typed fields."""
+    return ConfigFields(checkpoint.path / "config.json", checkpoint.config)

@@ -1,25 +1,30 @@
-"""What a family is: a key-name map, a few numbers, a mask kind and the modes it can be decoded in."""
+"""What a family is: which architecture, a key-name map, a few numbers, a mask kind and the modes it can be decoded in."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
 
-from dlm_runtime.bundle import Mode
+from dlm_runtime.bundle import ContextMask, Mode
 
+from ..backbones import Backbone
 from ..checkpoint import Checkpoint
-from ..denoiser import DenoiserConfig
 
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Token ids with a meaning, and how many positions are denoised together."""
+    """Token ids with a meaning, and how many positions are denoised together.
 
-    mask_token_id: int
+    `mask_token_id` is None where canvases start from random tokens. `notes` are sentences for whoever exports.
+    """
+
+    mask_token_id: int | None
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
     pad_token_id: int
     block_length: int
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.eos_token_ids:
@@ -31,16 +36,49 @@ class SpecialTokens:
 
 
 @dataclass(frozen=True)
+class SpecialOverrides:
+    """Ids that whoever exports gives instead of those in the checkpoint; None leaves the checkpoint's."""
+
+    mask_token_id: int | None = None
+    bos_token_id: int | None = None
+    eos_token_ids: tuple[int, ...] | None = None
+    pad_token_id: int | None = None
+
+
+@dataclass(frozen=True)
 class FamilyFacts:
-    """The constants of a family that no config.json carries."""
+    """The constants of a family that no config.json carries.
+
+    `context_masks` are the ways its checkpoints were trained to look at what is committed, the first being the usual one. `mask_names`
+    and `eos_names` are spellings of those tokens in tokenizer files, `stop_names` of those that end a turn as well. `published_*` are ids
+    of the published vocabulary, taken when no file of the checkpoint names one. `block_field` is where config.json keeps the block length,
+    if anywhere. `template_variables` are what the chat template is to be rendered with.
+    """
 
     name: str
     architecture: str
-    modes: tuple[Mode, ...]
-    default_mode: Mode
-    default_threshold: float
+    context_masks: tuple[ContextMask, ...]
+    modes: tuple[Mode, ...] = ("diffusion",)
+    default_mode: Mode = "diffusion"
+    default_threshold: float = 0.9
     logit_shift: int = 0
-    context_mask: Literal["causal"] = "causal"
+    mask_names: tuple[str, ...] = ()
+    eos_names: tuple[str, ...] = ()
+    stop_names: tuple[str, ...] = ()
+    published_mask_id: int | None = None
+    published_eos_id: int | None = None
+    block_field: str | None = None
+    block_length: int = 32
+    template_variables: Mapping[str, str | bool | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TensorSource:
+    """Where a tensor of a backbone lies: the checkpoint's name, the shape stored there, and which part of that it is (all, if empty)."""
+
+    key: str
+    stored_shape: tuple[int, ...]
+    index: tuple[int | slice, ...] = ()
 
 
 class Family(Protocol):
@@ -51,11 +89,11 @@ class Family(Protocol):
         """The family's constants."""
         ...
 
-    def denoiser_config(self, checkpoint: Checkpoint) -> DenoiserConfig:
-        """Sizes from config.json; CheckpointError for anything this backbone cannot compute exactly."""
+    def backbone(self, checkpoint: Checkpoint) -> Backbone:
+        """The network, sized by config.json; CheckpointError for anything it cannot compute exactly."""
         ...
 
-    def special_tokens(self, checkpoint: Checkpoint) -> SpecialTokens:
+    def special_tokens(self, checkpoint: Checkpoint, overrides: SpecialOverrides) -> SpecialTokens:
         """Special ids and block length, wherever this family keeps them."""
         ...
 
@@ -64,5 +102,9 @@ class Family(Protocol):
         ...
 
     def checkpoint_key(self, name: str) -> str:
-        """The checkpoint's name of a tensor of `dlm_export.denoiser.Denoiser`."""
+        """The checkpoint's name for a tensor of the backbone; for one that is fused here, the name it would have."""
+        ...
+
+    def source(self, name: str, shape: tuple[int, ...], backbone: Backbone) -> TensorSource:
+        """Where a tensor of the backbone lies in the checkpoint."""
         ...

@@ -1,9 +1,8 @@
-"""How linear layers are written into the graph: plainly, or with 8-bit weights and activations."""
+"""How linear layers, the embedding and the cache are written into the graph: in 32 bits, or fewer."""
 
-from .float32 import Float32Linear
-from .int8 import Int8Linear
+from .arithmetic import Arithmetic
+from .choose import PrecisionChoice
 from .linear import LinearWriter
+from .overflow import located_overflow
 
-WRITERS: dict[str, type[LinearWriter]] = {"fp32": Float32Linear, "int8": Int8Linear}
-
-__all__ = ["WRITERS", "Float32Linear", "Int8Linear", "LinearWriter"]
+__all__ = ["Arithmetic", "LinearWriter", "PrecisionChoice", "located_overflow"]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from ..graph.builder import GraphBuilder
-from ..weights import LinearWeight
+from ..weights import LinearWeight, StackedWeight
+from .float_types import FP32, stored_matrix, stored_stack
 
 
 class Float32Linear:
     """One MatMul by the transposed weight."""
 
-    def write(self, b: GraphBuilder, x: str, weight: LinearWeight, *, like: str) -> str:
+    def write(self, b: GraphBuilder, x: str, weight: LinearWeight, *, like: str | None) -> str:
         """See `LinearWriter.write`."""
-        if weight.initializer in b.initializers:
-            # A tied head: the embedding table is there already, untransposed, and is not stored twice.
-            matrix = b.op("Transpose", [weight.initializer], f"{weight.node}.weight", perm=[1, 0])
-        else:
-            matrix = b.weight(weight.initializer, weight.matrix)
-        return b.op("MatMul", [x, matrix], weight.node)
+        return b.op("MatMul", [x, stored_matrix(b, weight, FP32)], weight.node)
+
+    def write_stacked(self, b: GraphBuilder, x: str, weight: StackedWeight) -> str:
+        """See `LinearWriter.write_stacked`."""
+        return b.op("MatMul", [x, stored_stack(b, weight, FP32)], weight.node)

@@ -11,7 +11,7 @@ SCORE_SLACK = 1e-5  # relative to the best score: what rounding may turn round b
 CONFIDENCE_ABS = 1e-4
 
 
-def wrong_decisions(answer: StepAnswer, *, mask_token_id: int) -> int:
+def wrong_decisions(answer: StepAnswer, *, mask_token_id: int | None) -> int:
     """Count the window positions that were decided wrongly.
 
     A token is wrong when the reference finds a clearly better one, a confidence when it is not that token's probability, and a
@@ -27,6 +27,6 @@ def wrong_decisions(answer: StepAnswer, *, mask_token_id: int) -> int:
     wrong_token = np.take_along_axis(scores, chosen, -1)[..., 0] < best - SCORE_SLACK * (1 + np.abs(best))
     probability = np.exp(np.take_along_axis(log_softmax(biased), chosen, -1)[..., 0])
     wrong_confidence = np.abs(probability - confidence) > CONFIDENCE_ABS
-    commit = commits(inputs, confidence, mask_token_id=mask_token_id)
+    commit = commits(inputs, confidence, mask_token_id=-1 if mask_token_id is None else mask_token_id)
     wrong_canvas = outputs["canvas"] != np.where(commit, sampled_ids, inputs.tokens)
     return int((wrong_token | wrong_confidence | wrong_canvas).sum())

@@ -1,4 +1,9 @@
-"""Recorded logits of the reference implementation (a folder with logits.npz and meta.json) against the exported graph."""
+"""Recorded logits of the reference implementation (a folder with logits.npz and meta.json), played on the exported graph.
+
+A recording says who saw whom as an attention mask; the step graph is told the same by block ids and by what is in the past. This turns
+one into the other from the mask alone, so that a recording's name decides nothing. Padding is left out instead of masked, and every
+token keeps the position that was recorded for it.
+"""
 
 from __future__ import annotations
 
@@ -11,90 +16,71 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..checkpoint import read_json_object
-from ..errors import CheckpointError
-from .cases import Case, Row
-from .compare import FP32_LOGITS_ABS, CaseResult, compare_logits
-from .session import Past, StepAnswer, StepSession
+from ..errors import CheckpointError, shown
+from ..families.config_fields import ConfigFields
+from .compare import FP32_LOGITS_ABS
+from .golden_arrays import COPY_AGAIN, Arrays, checked_arrays
 
 LOGITS_FILE = "logits.npz"
 META_FILE = "meta.json"
-COPY_AGAIN = "Copy the recording again"
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class GoldenCase:
-    """One recorded call."""
+    """One recorded call, with the arrays that tests/fixtures/README.md names.
+
+    `tolerance` bounds the largest difference on logits. `block_length` is that of the recording, None where the family has no blocks.
+    """
 
     name: str
-    arrays: dict[str, NDArray[Any]]
+    arrays: Arrays
+    tolerance: float
+    block_length: int | None = None
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.arrays[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.arrays
 
     @property
-    def causal_prefix(self) -> int:
-        """How many leading tokens see nothing after them; the rest sees itself whole. All of them where the case is causal."""
-        visible = (self.arrays["attention_bias"][0, 0] == 0).sum(-1)
-        looks_ahead = np.flatnonzero(visible > np.arange(len(visible)) + 1)
-        return int(looks_ahead[0]) if len(looks_ahead) else len(visible)
-
-    def expected(self) -> tuple[Floats, NDArray[np.bool_]]:
-        """Logits [B, Q, V] and which of them count [B, Q]; a cached case begins with its prefix."""
-        logits, compare = self.arrays["logits"], self.arrays["compare"]
-        if "prefix_logits" not in self.arrays:
-            return logits, compare
-        prefix = self.arrays["prefix_logits"]
-        return np.concatenate((prefix, logits), 1), np.concatenate((np.ones(prefix.shape[:2], bool), compare), 1)
+    def visible(self) -> NDArray[np.bool_]:
+        """[B, Q, K]: who sees whom; the first K - Q columns are cached."""
+        return self.arrays["attention_bias"][:, 0] == 0
 
 
 def golden_cases(folder: Path) -> list[GoldenCase]:
     """The recorded cases of a folder, in the order of meta.json. Raises CheckpointError for an unreadable recording."""
-    names = list(read_json_object(folder / META_FILE, COPY_AGAIN).get("logits_cases", {}))
+    meta = read_json_object(folder / META_FILE, COPY_AGAIN)
+    names = meta.get("logits_cases")
+    if not isinstance(names, dict | list) or not names:
+        raise CheckpointError(folder / META_FILE, "lists no cases", COPY_AGAIN, item="logits_cases")
     file = folder / LOGITS_FILE
     try:
         with file.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             arrays = {key: stored[key] for key in stored.files}
     except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise CheckpointError(file, f"cannot be read ({error})", COPY_AGAIN) from error
-    cases = [GoldenCase(name, {key.split("__", 1)[1]: a for key, a in arrays.items() if key.startswith(f"{name}__")}) for name in names]
-    for case in cases:
-        if not {"input_ids", "position_ids", "attention_bias", "logits", "compare"} <= set(case.arrays):
-            raise CheckpointError(file, "is not recorded whole", COPY_AGAIN, item=case.name)
-    return cases
+    block_length = ConfigFields(folder / META_FILE, meta).integer("block_size", 0) or None
+    return [golden_case(file, name, arrays, tolerance(folder, meta, name), block_length) for name in names]
 
 
-def run_golden(session: StepSession, case: GoldenCase, tolerances: dict[str, float]) -> CaseResult:
-    """Run one recorded case through the graph, in as many steps as decoding would: causal prefix, then what sees itself whole."""
-    ids, positions = case.arrays["input_ids"], case.arrays["position_ids"]
-    prefix, causal = case.causal_prefix, case.causal_prefix
-    if "prefix_ids" in case.arrays:
-        ids = np.concatenate((case.arrays["prefix_ids"], ids), 1)
-        prefix = causal = case.arrays["prefix_ids"].shape[1]
-    rng = np.random.default_rng(0)
-    first_position = int(positions[0, 0]) - (prefix if "prefix_ids" in case.arrays else 0)
-    nothing = [np.empty(0, np.int64)] * len(ids)
-    logits: list[Floats] = []
-    pasts: list[Past] = [()] * len(ids)
-    if causal:
-        rows = tuple(Row(past, row[:causal], True, first_position) for past, row in zip(nothing, ids, strict=True))
-        answer = session.answer(Case(case.name, rows), pasts, rng)
-        logits.append(answer.outputs["logits"])
-        pasts = presents(answer, session.manifest.layers)
-    if causal < ids.shape[1]:
-        rows = tuple(Row(row[:causal], row[causal:], False, first_position) for row in ids)
-        logits.append(session.answer(Case(case.name, rows), pasts, rng).outputs["logits"])
-    expected, compare = case.expected()
-    tolerance = tolerances.get(case.name, tolerances[""])
-    return compare_logits(f"recorded {case.name}", np.concatenate(logits, 1)[compare], expected[compare], tolerance=tolerance)
+def golden_case(file: Path, name: object, arrays: Arrays, bound: float, block_length: int | None) -> GoldenCase:
+    """One case, its arrays checked."""
+    if not isinstance(name, str):
+        raise CheckpointError(file.with_name(META_FILE), f"holds {shown(name)}, expected names", COPY_AGAIN, item="logits_cases")
+    own = {key.split("__", 1)[1]: value for key, value in arrays.items() if key.startswith(f"{name}__")}
+    return GoldenCase(name, checked_arrays(file, name, own), bound, block_length)
 
 
-def presents(answer: StepAnswer, layers: int) -> list[Past]:
-    """Every row's keys and values of a step without padding."""
-    outputs = answer.outputs
-    rows = len(outputs["logits"])
-    return [[(outputs[f"present.{i}.key"][row], outputs[f"present.{i}.value"][row]) for i in range(layers)] for row in range(rows)]
-
-
-def golden_tolerances(folder: Path) -> dict[str, float]:
-    """Bounds on logits by case; the empty name is the general one, `long_positions` has its own."""
-    stated = read_json_object(folder / META_FILE, COPY_AGAIN).get("tolerance", {})
-    general = float(stated.get("logits_abs", FP32_LOGITS_ABS))
-    return {"": general, "long_positions": float(stated.get("logits_abs_long", general))}
+def tolerance(folder: Path, meta: dict[str, Any], name: object) -> float:
+    """The bound on a case's logits. Positions in the ten thousands have a wider one, stated in meta.json; nothing else widens it."""
+    stated = meta.get("tolerance")
+    if name != "long_positions" or not isinstance(stated, dict) or "logits_abs_long" not in stated:
+        return FP32_LOGITS_ABS
+    value = stated["logits_abs_long"]
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        raise CheckpointError(
+            folder / META_FILE, f"is {shown(value)}, expected a number above 0", COPY_AGAIN, item="tolerance.logits_abs_long"
+        )
+    return float(value)

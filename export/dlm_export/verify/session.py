@@ -42,7 +42,7 @@ class StepAnswer:
 
 
 class StepSession:
-    """A loaded step graph. Raises EngineError where ONNX Runtime cannot load it."""
+    """A loaded step graph; `has_roles` says whether it encodes and decodes. Raises EngineError where ONNX Runtime cannot load it."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.manifest: Manifest = bundle.manifest
@@ -54,12 +54,13 @@ class StepSession:
         except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
             raise EngineError(f"ONNX Runtime cannot load {bundle.model_path}: {error}", "Export the bundle again") from error
         self._output_names = [output.name for output in self._session.get_outputs()]
+        self.has_roles = any(value.name == "encode" for value in self._session.get_inputs())
 
     def answer(self, case: Case, pasts: Sequence[Past], rng: np.random.Generator) -> StepAnswer:
         """Run one case; `pasts` holds each row's committed keys and values. Padding is filled with noise that must not matter."""
         m = self.manifest
         feed = token_inputs(case, m, rng) | past_inputs(case, pasts, m, rng) | unmask_settings(case, m, rng)
-        return self.run(feed)
+        return self.run(feed | role_inputs(case, m) if self.has_roles else feed)
 
     def run(self, feed: Arrays) -> StepAnswer:
         """Run one step from its named inputs, all outputs fetched."""
@@ -67,32 +68,42 @@ class StepSession:
         return StepAnswer(feed, {name: np.asarray(value) for name, value in zip(self._output_names, outputs, strict=True)})
 
 
+def presents(answer: StepAnswer, layers: int, row: int) -> Past:
+    """Keys and values that a step computed for the real tokens of a row."""
+    size = int(answer.feed["query_lengths"][row])
+    outputs = answer.outputs
+    return [(outputs[f"present.{i}.key"][row, :, :size], outputs[f"present.{i}.value"][row, :, :size]) for i in range(layers)]
+
+
 def token_inputs(case: Case, manifest: Manifest, rng: np.random.Generator) -> Arrays:
     """Tokens, positions and lengths, with arbitrary tokens on padding."""
     shape = (len(case.rows), case.length)
     input_ids, position_ids = rng.integers(0, manifest.vocab_size, shape), np.zeros(shape, np.int64)
+    block_ids = rng.integers(-1, case.length, shape)
     for index, row in enumerate(case.rows):
         size = len(row.query_ids)
         input_ids[index, :size] = row.query_ids
         position_ids[index, :size] = row.positions[len(row.past_ids) :]
+        block_ids[index, :size] = row.block_ids
     query_lengths = np.array([len(row.query_ids) for row in case.rows], np.int64)
     return {
         "input_ids": input_ids,
         "position_ids": position_ids,
         "past_lengths": np.array([len(row.past_ids) for row in case.rows], np.int64),
         "query_lengths": query_lengths,
-        "causal": np.array([row.causal for row in case.rows]),
+        "block_ids": block_ids,
         "window_start": query_lengths - 1 if case.last_only else np.zeros_like(query_lengths),
     }
 
 
 def past_inputs(case: Case, pasts: Sequence[Past], manifest: Manifest, rng: np.random.Generator) -> Arrays:
     """Keys and values of every layer, padded to the longest past with noise."""
-    shape = (len(case.rows), manifest.kv_heads, case.past_length, manifest.head_dim)
     arrays: Arrays = {}
     for layer in range(manifest.layers):
+        kv_heads, head_dim = manifest.cache_shape(layer)
+        shape = (len(case.rows), kv_heads, case.past_length, head_dim)
         for part, name in enumerate(("key", "value")):
-            padded = rng.standard_normal(shape, dtype=np.float32) * 10
+            padded = (rng.standard_normal(shape, dtype=np.float32) * 10).astype(manifest.cache_type)
             for index, row in enumerate(case.rows):
                 if len(row.past_ids):
                     padded[index, :, : len(row.past_ids)] = pasts[index][layer][part]
@@ -100,11 +111,22 @@ def past_inputs(case: Case, pasts: Sequence[Past], manifest: Manifest, rng: np.r
     return arrays
 
 
+def role_inputs(case: Case, manifest: Manifest) -> Arrays:
+    """For networks with an encoder and a decoder: what is committed is encoded; canvases are decoded as on a first step."""
+    rows = len(case.rows)
+    return {
+        "encode": np.array([row.commit for row in case.rows]),
+        "self_conditioning": np.zeros((rows, 1, manifest.vocab_size), np.float32),
+        "self_conditioned": np.zeros(rows, bool),
+    }
+
+
 def unmask_settings(case: Case, manifest: Manifest, rng: np.random.Generator) -> Arrays:
     """Unequal decoding settings per row, some of them warm, under a table that bans some tokens in its second row."""
     rows, window = len(case.rows), 1 if case.last_only else case.length
     allow_table = np.zeros((2, manifest.vocab_size), np.float32)
-    allow_table[:, manifest.mask_token_id] = -np.inf
+    if manifest.mask_token_id is not None:
+        allow_table[:, manifest.mask_token_id] = -np.inf
     allow_table[1, rng.random(manifest.vocab_size) < 0.5] = -np.inf
     return {
         "allow_rows": rng.integers(0, 2, (rows, window)),

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
-from ..denoiser import Denoiser, KeyValue
+from ..backbones.denoiser.module import KeyValue
+from ..backbones.diffusion_gemma import DiffusionGemma
 from .cases import Case, Row
 
 Floats = NDArray[np.float32]
@@ -35,10 +37,10 @@ class Reference:
 
 
 @contextmanager
-def suitable_threads(denoiser: Denoiser) -> Iterator[None]:
+def suitable_threads(module: nn.Module) -> Iterator[None]:
     """One thread for a small model: several would spend more time waiting for each other than working, a busy machine's most of all."""
     before = torch.get_num_threads()
-    if sum(parameter.numel() for parameter in denoiser.parameters()) < SMALL_MODEL_PARAMETERS:
+    if sum(parameter.numel() for parameter in module.parameters()) < SMALL_MODEL_PARAMETERS:
         torch.set_num_threads(1)
     try:
         yield
@@ -46,22 +48,22 @@ def suitable_threads(denoiser: Denoiser) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def reference_answers(denoiser: Denoiser, cases: Sequence[Case], *, measure_rounding: bool) -> list[Reference]:
+def reference_answers(module: nn.Module, cases: Sequence[Case], *, measure_rounding: bool) -> list[Reference]:
     """Answer all cases in float32, and again in float64 where the rounding is wanted.
 
     The model itself is widened for that and narrowed afterwards, which loses nothing, rather than copied.
     """
-    plain = [[torch_answer(denoiser, row) for row in case.rows] for case in cases]
+    plain = [[torch_answer(module, row) for row in case.rows] for case in cases]
     if not measure_rounding:
         return [Reference(answers) for answers in plain]
-    denoiser.double()
+    module.double()
     try:
         return [
-            Reference(answers, max(distance(answer, torch_answer(denoiser, row)) for answer, row in zip(answers, case.rows, strict=True)))
+            Reference(answers, max(distance(answer, torch_answer(module, row)) for answer, row in zip(answers, case.rows, strict=True)))
             for answers, case in zip(plain, cases, strict=True)
         ]
     finally:
-        denoiser.float()
+        module.float()
 
 
 def distance(one: RowAnswer, other: RowAnswer) -> float:
@@ -72,19 +74,30 @@ def distance(one: RowAnswer, other: RowAnswer) -> float:
 
 
 @torch.no_grad()
-def torch_answer(denoiser: Denoiser, row: Row) -> RowAnswer:
-    """Commit the past causally, then forward the query against it."""
+def torch_answer(module: nn.Module, row: Row) -> RowAnswer:
+    """Commit the past, then forward the query against it."""
     positions = torch.from_numpy(row.positions)[None]
     past_size, query_size = len(row.past_ids), len(row.query_ids)
     past: list[KeyValue] | None = None
     if past_size:
-        lower = torch.ones(past_size, past_size, dtype=torch.bool).tril()[None, None]
-        _, past = denoiser(torch.from_numpy(row.past_ids)[None], positions[:, :past_size], lower)
-    among = torch.ones(query_size, query_size, dtype=torch.bool)
-    among = among.tril() if row.causal else among
-    mask = torch.cat((torch.ones(query_size, past_size, dtype=torch.bool), among), dim=1)[None, None]
-    logits, present = denoiser(torch.from_numpy(row.query_ids)[None], positions[:, past_size:], mask, past)
+        mask = seen(row.past_blocks)[None, None]
+        _, past = module(torch.from_numpy(row.past_ids)[None], positions[:, :past_size], mask, **role(module, commit=True))
+    everything = torch.ones(query_size, past_size, dtype=torch.bool)
+    mask = torch.cat((everything, seen(row.block_ids)), dim=1)[None, None]
+    query = torch.from_numpy(row.query_ids)[None]
+    logits, present = module(query, positions[:, past_size:], mask, past, **role(module, commit=row.commit))
     return RowAnswer(logits[0].numpy(), to_arrays(past or []), to_arrays(present))
+
+
+def role(module: nn.Module, *, commit: bool) -> dict[str, bool]:
+    """The argument that tells an encoder's pass from a decoder's, for the one backbone that has both."""
+    return {"encode": commit} if isinstance(module, DiffusionGemma) else {}
+
+
+def seen(block_ids: NDArray[np.int64]) -> torch.Tensor:
+    """Who sees whom by block ids, bool [n, n]."""
+    ids = torch.from_numpy(block_ids)
+    return ids[None] <= ids[:, None]
 
 
 def to_arrays(pairs: list[KeyValue]) -> list[tuple[Floats, Floats]]:

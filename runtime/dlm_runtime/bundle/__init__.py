@@ -1,6 +1,18 @@
 """A bundle: the folder that an exporter writes and an engine loads."""
 
-from dlm_runtime.bundle.folder import Bundle, write_manifest
-from dlm_runtime.bundle.manifest import Manifest, Mode, Source, Target
+from dlm_runtime.bundle.folder import MANIFEST_NAME, Bundle, write_manifest
+from dlm_runtime.bundle.manifest import CacheType, ContextMask, EngineName, Manifest, Mode, Precision, Source, Target
 
-__all__ = ["Bundle", "Manifest", "Mode", "Source", "Target", "write_manifest"]
+__all__ = [
+    "MANIFEST_NAME",
+    "Bundle",
+    "CacheType",
+    "ContextMask",
+    "EngineName",
+    "Manifest",
+    "Mode",
+    "Precision",
+    "Source",
+    "Target",
+    "write_manifest",
+]

@@ -15,6 +15,7 @@ from dlm_runtime.errors import BundleError
 MANIFEST_NAME = "manifest.json"
 TOKENIZER_NAME = "tokenizer.json"
 _EXPORT_AGAIN = "Export the bundle again with dlm-export"
+_WEIGHT_SUFFIXES = frozenset({".bin", ".data", ".onnx", ".onnx_data", ".pt", ".safetensors", ".weight", ".weights"})
 _NO_BUNDLE = f"This folder is no bundle. {_EXPORT_AGAIN}"
 
 
@@ -30,7 +31,7 @@ class Bundle:
         """Reads and checks the folder at `path`.
 
         Raises BundleError naming the file, what was found and how to mend it: no such folder, no or malformed manifest, an unknown
-        schema version, a listed file that is missing, changed, or outside the folder.
+        schema version, a listed file that is missing, changed, or outside the folder, a file of weights that is not listed.
         """
         folder = Path(path)
         if not folder.is_dir():
@@ -41,6 +42,7 @@ class Bundle:
             if verify_hashes and (found := _hash_of(file)) != digest:
                 raise BundleError(file, f"has sha256 {found}, the manifest says {digest}", f"The file has changed. {_EXPORT_AGAIN}")
         _check_targets(folder, manifest)
+        _check_unlisted(folder, manifest)
         return Bundle(folder, manifest)
 
     @property
@@ -114,10 +116,17 @@ def _check_targets(folder: Path, manifest: Manifest) -> None:
     for target in manifest.targets:
         if target.file not in manifest.files:
             raise BundleError(folder / target.file, "is a target but not among the manifest's files", _EXPORT_AGAIN)
-        # External weights are opened by the engine on its own, so an unlisted file beside the model would slip past the hashes.
-        data = f"{target.file}.data"
-        if data not in manifest.files and (folder / data).exists():
-            raise BundleError(folder / data, "is not among the manifest's files", f"Remove it, or {_EXPORT_AGAIN.lower()}")
+
+
+def _check_unlisted(folder: Path, manifest: Manifest) -> None:
+    """Refuses models and weights that the manifest does not list. Engines open external weights on their own, past the hashes.
+
+    Other unlisted files, such as notes, are left alone.
+    """
+    listed = {PurePosixPath(relative).as_posix() for relative in manifest.files}
+    for file in sorted(folder.rglob("*")):
+        if file.suffix.lower() in _WEIGHT_SUFFIXES and file.relative_to(folder).as_posix() not in listed and not file.is_dir():
+            raise BundleError(file, "is not among the manifest's files", f"Remove it, or {_EXPORT_AGAIN.lower()}")
 
 
 def _inside(folder: Path, relative: str) -> Path:

@@ -7,6 +7,10 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Mode = Literal["diffusion", "self_speculation", "ar"]
+ContextMask = Literal["causal", "block_causal", "bidirectional"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
+EngineName = Literal["onnxruntime", "tensorrt-rtx"]
+CacheType = Literal["float32", "float16", "bfloat16"]
 
 
 class _Frozen(BaseModel):
@@ -23,13 +27,17 @@ class Source(_Frozen):
 class Target(_Frozen):
     """One engine's model file, as a path relative to the bundle."""
 
-    engine: Literal["onnxruntime"]
+    engine: EngineName
     file: str
 
 
 class Manifest(_Frozen):
     """Sizes, special ids, defaults and the SHA-256 of every file of a bundle.
 
+    `precision` is that of the linear layers; `embedding_precision` and `head_precision` are those of the two tables of the vocabulary, and
+    layers whose name matches one of `kept_layers` stayed fp32. `cache_type` is the element type of keys and values. `layer_caches` lists
+    (kv_heads, head_dim) of every layer where they are not all alike. `context_mask` says how committed tokens look at each other, and
+    `mask_token_id` is null where a canvas starts from random tokens instead of masks.
     `files` maps relative POSIX paths to lower-case hexadecimal SHA-256. `banned_token_ids` are control tokens that a line may never
     contain (the end-of-line ids are not among them). `logit_shift` is 0 where the logits at a position speak of that position.
     """
@@ -38,7 +46,11 @@ class Manifest(_Frozen):
     name: str = Field(min_length=1)
     family: str
     architecture: str
-    precision: Literal["fp32", "int8"]
+    precision: Precision
+    embedding_precision: Precision = "fp32"
+    head_precision: Precision | None = None
+    kept_layers: tuple[str, ...] = ()
+    cache_type: CacheType = "float32"
     opset: int = Field(ge=1)
     vocab_size: int = Field(ge=2)
     hidden_size: int = Field(ge=1)
@@ -46,11 +58,12 @@ class Manifest(_Frozen):
     heads: int = Field(ge=1)
     kv_heads: int = Field(ge=1)
     head_dim: int = Field(ge=1)
+    layer_caches: tuple[tuple[int, int], ...] = ()
     max_context: int = Field(ge=2)
     block_length: int = Field(ge=1)
     logit_shift: int = Field(default=0, ge=0, le=1)
-    context_mask: Literal["causal"] = "causal"
-    mask_token_id: int
+    context_mask: ContextMask = "causal"
+    mask_token_id: int | None
     bos_token_id: int | None = None
     eos_token_ids: tuple[int, ...] = Field(min_length=1)
     pad_token_id: int
@@ -72,6 +85,8 @@ class Manifest(_Frozen):
             raise ValueError(f"default_mode={self.default_mode!r} is not one of modes={list(self.modes)}")
         if self.block_length > self.max_context:
             raise ValueError(f"block_length={self.block_length} exceeds max_context={self.max_context}")
+        if self.layer_caches and len(self.layer_caches) != self.layers:
+            raise ValueError(f"layer_caches has {len(self.layer_caches)} entries for layers={self.layers}")
         for field in ("mask_token_id", "bos_token_id", "pad_token_id"):
             self._check_id(field, getattr(self, field))
         for field in ("eos_token_ids", "banned_token_ids"):
@@ -80,6 +95,10 @@ class Manifest(_Frozen):
         if self.mask_token_id in self.eos_token_ids:
             raise ValueError(f"mask_token_id={self.mask_token_id} is also one of eos_token_ids={list(self.eos_token_ids)}")
         return self
+
+    def cache_shape(self, layer: int) -> tuple[int, int]:
+        """Key heads and their width, (Hkv, dh), of a layer."""
+        return self.layer_caches[layer] if self.layer_caches else (self.kv_heads, self.head_dim)
 
     def _check_id(self, field: str, token_id: int | None) -> None:
         if token_id is not None and not 0 <= token_id < self.vocab_size:

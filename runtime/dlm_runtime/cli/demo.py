@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from dlm_runtime.bundle import Bundle
+from dlm_runtime.bundle import MANIFEST_NAME, Bundle
 from dlm_runtime.client.aio import AsyncNpcClient
 from dlm_runtime.client.errors import NpcError
 from dlm_runtime.client.results import Mode
@@ -24,6 +24,7 @@ from dlm_runtime.demo.screen import MODE_NAMES, Room, summary_table
 from dlm_runtime.dialogue.roster import Roster
 from dlm_runtime.embedded import tavern_bundle, tavern_characters, tavern_players
 from dlm_runtime.errors import DlmError
+from dlm_runtime.policies import check_servable
 
 MODES: tuple[Mode, ...] = ("diffusion", "self_speculation", "ar")
 EXIT_FAILED = 2
@@ -62,6 +63,7 @@ def demo(
     try:
         folder = bundle or tavern_bundle()
         loaded = Bundle.load(folder)
+        check_servable(loaded.manifest, loaded.path / MANIFEST_NAME)
         encounters = gather(Roster.load(tavern_characters()), tavern_players(), npcs, seed)
         arguments = ["--bundle", str(folder), "--max-waiting", str(max(256, npcs))]
         if threads:

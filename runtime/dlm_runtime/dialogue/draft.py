@@ -24,7 +24,7 @@ class DraftRenderer:
     """Turns the token ids of a draft into pieces."""
 
     tokens: Tokens
-    mask_token_id: int
+    mask_token_id: int | None
     eos_token_ids: frozenset[int]
 
     def render(self, token_ids: Sequence[int], frozen: Sequence[bool], max_chars: int = 0) -> list[Piece]:

@@ -16,7 +16,6 @@ from dlm_runtime.bundle import Manifest
 
 Int64 = NDArray[np.int64]
 Float32 = NDArray[np.float32]
-Bool = NDArray[np.bool_]
 
 THRESHOLD_OFF = 2.0  # no probability reaches it
 
@@ -33,7 +32,7 @@ class StepBatch:
     position_ids: Int64  # [B, L]
     past_lengths: Int64  # [B]
     query_lengths: Int64  # [B]
-    causal: Bool  # [B]
+    block_ids: Int64  # [B, L]; token i sees token j of its row if block_ids[j] <= block_ids[i]
     past: Float32  # [layers, 2, B, Hkv, P, dh]; keys at index 0 of the second axis, values at 1
     window_start: Int64  # [B]
     allow_rows: Int64  # [B, W]

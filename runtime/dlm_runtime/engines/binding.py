@@ -19,7 +19,7 @@ SMALL_INPUTS = (
     "position_ids",
     "past_lengths",
     "query_lengths",
-    "causal",
+    "block_ids",
     "window_start",
     "allow_rows",
     "allow_table",

@@ -6,7 +6,8 @@ gets other text.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 
@@ -57,9 +58,9 @@ def fake_manifest(
 class FakeEngine:
     """Speaks what `script` says; without one, tokens mixed from all tokens so far, and an end of line now and then.
 
-    Causal passes say the script's next tokens. Denoising guesses them too, but is wrong at every position that is a multiple of
-    `wrong_every` (0: never), so self-speculation has something to reject. `before_step` runs at the start of every step and may raise or
-    wait. `steps` counts the steps, `shapes` lists their (B, L, P, W).
+    A token that is a block of its own, as in causal passes, says the script's next one. Denoising a block guesses its masks, but is wrong
+    at every position that is a multiple of `wrong_every` (0: never), so self-speculation has something to reject. `before_step` runs at
+    the start of every step and may raise or wait. `steps` counts the steps, `shapes` lists their (B, L, P, W).
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class FakeEngine:
         past = int(batch.past_lengths[row])
         context = [round(float(value)) for value in batch.past[0, 0, row, 0, :past, 0]]
         query = batch.input_ids[row, : batch.query_lengths[row]].tolist()
-        drawn = self._causal(context, query) if batch.causal[row] else self._bidirectional(context, query)
+        drawn = self._drawn(context, query, batch.block_ids[row].tolist())
         start = int(batch.window_start[row])
         real = range(start, min(start + batch.window_length, len(query)))
         sure = {i: self._confidence(past + i, drawn[i]) for i in real}
@@ -116,12 +117,18 @@ class FakeEngine:
             canvas[row, i - start] = drawn[i] if i in chosen else query[i]
         committed[row] = len(chosen)
 
-    def _causal(self, context: list[int], query: list[int]) -> list[int]:
-        return [self.script(context + query[: i + 1]) for i in range(len(query))]
+    def _drawn(self, context: list[int], query: list[int], block_ids: list[int]) -> list[int]:
+        """What is drawn at every token of `query`, block after block."""
+        drawn: list[int] = []
+        for block in _blocks(query, block_ids):
+            before = context + query[: len(drawn)]
+            alone = len(block) == 1 and block[0] != self.manifest.mask_token_id
+            drawn += [self.script(before + block)] if alone else self._denoised(before, block)
+        return drawn
 
-    def _bidirectional(self, context: list[int], query: list[int]) -> list[int]:
+    def _denoised(self, context: list[int], block: list[int]) -> list[int]:
         guesses: list[int] = []
-        for i, token_id in enumerate(query):
+        for i, token_id in enumerate(block):
             if token_id != self.manifest.mask_token_id:
                 guesses.append(token_id)
                 continue
@@ -153,3 +160,9 @@ class FakeEngine:
         present = np.zeros((manifest.layers, 2, rows, manifest.kv_heads, length, manifest.head_dim), np.float32)
         present[...] = batch.input_ids[None, None, :, None, :, None]
         return present
+
+
+def _blocks(token_ids: Sequence[int], block_ids: Sequence[int]) -> Iterator[list[int]]:
+    """Tokens of one block id after another; ids never fall along a row here. There may be more ids than tokens: those are padding's."""
+    for _, block in groupby(zip(token_ids, block_ids, strict=False), key=lambda pair: pair[1]):
+        yield [token_id for token_id, _ in block]

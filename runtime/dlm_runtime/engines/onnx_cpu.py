@@ -9,7 +9,7 @@ import onnxruntime as ort
 from dlm_runtime.bundle import Bundle, Manifest
 from dlm_runtime.engines.base import StepBatch, StepResult
 from dlm_runtime.engines.binding import StepBinding
-from dlm_runtime.engines.signature import check_signature
+from dlm_runtime.engines.signature import check_cache, check_signature
 from dlm_runtime.errors import EngineError
 
 _EXPORT_AGAIN = "Export the bundle again with dlm-export"
@@ -20,7 +20,8 @@ class OnnxEngine:
     """Runs a bundle's model.onnx with `threads` threads (None: ONNX Runtime decides).
 
     Inputs and outputs stand in buffers that are bound once per shape; the past is bound where it lies and never copied, as long as it
-    stays at its address. Raises EngineError when the model cannot be loaded or is not the step graph that the manifest describes.
+    stays at its address. Raises EngineError when the model cannot be loaded, is not the step graph that the manifest describes, or has
+    keys and values that are not float32 of one shape in all layers, as `StepBatch.past` holds them.
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
@@ -43,6 +44,7 @@ class OnnxEngine:
                 f"{bundle.model_path} cannot be loaded ({_first_line(error)})", f"The file is damaged. {_EXPORT_AGAIN}"
             ) from error
         check_signature(self._session, self._manifest, bundle.model_path)
+        check_cache(self._manifest, bundle.model_path)
         self._bindings: OrderedDict[tuple[object, ...], StepBinding] = OrderedDict()
 
     @property

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import onnxruntime as ort
 
-from dlm_runtime.bundle import Manifest
+from dlm_runtime.bundle import CacheType, Manifest
 from dlm_runtime.errors import EngineError
 
-_INT, _FLOAT, _BOOL = "tensor(int64)", "tensor(float)", "tensor(bool)"
+_INT, _FLOAT = "tensor(int64)", "tensor(float)"
+_CACHE: dict[CacheType, str] = {"float32": _FLOAT, "float16": "tensor(float16)", "bfloat16": "tensor(bfloat16)"}
 _Shape = tuple[int | None, ...]  # None: a size that varies
 
 
@@ -31,6 +32,17 @@ def check_signature(session: ort.InferenceSession, manifest: Manifest, file: Pat
             raise _mismatch(file, f"the graph asks for an input {extra[0]!r} that nothing supplies")
 
 
+def check_cache(manifest: Manifest, file: Path) -> None:
+    """Raises EngineError when one float32 array cannot hold the keys and values of all layers."""
+    if manifest.cache_type != "float32":
+        problem = f"keys and values are {manifest.cache_type}"
+    elif len({manifest.cache_shape(layer) for layer in range(manifest.layers)}) > 1:
+        problem = "keys and values differ in shape from layer to layer"
+    else:
+        return
+    raise EngineError(f"{file}: {problem}", "This engine runs models that keep them as float32 of one shape")
+
+
 def _inputs(manifest: Manifest) -> dict[str, tuple[str, _Shape]]:
     row: _Shape = (None,)
     pair: _Shape = (None, None)
@@ -39,7 +51,7 @@ def _inputs(manifest: Manifest) -> dict[str, tuple[str, _Shape]]:
         "position_ids": (_INT, pair),
         "past_lengths": (_INT, row),
         "query_lengths": (_INT, row),
-        "causal": (_BOOL, row),
+        "block_ids": (_INT, pair),
         "window_start": (_INT, row),
         "allow_rows": (_INT, pair),
         "allow_table": (_FLOAT, (None, manifest.vocab_size)),
@@ -68,8 +80,12 @@ def _outputs(manifest: Manifest) -> dict[str, tuple[str, _Shape]]:
 
 
 def _context(prefix: str, manifest: Manifest) -> dict[str, tuple[str, _Shape]]:
-    shape: _Shape = (None, manifest.kv_heads, None, manifest.head_dim)
-    return {f"{prefix}.{layer}.{kind}": (_FLOAT, shape) for layer in range(manifest.layers) for kind in ("key", "value")}
+    wanted: dict[str, tuple[str, _Shape]] = {}
+    for layer in range(manifest.layers):
+        kv_heads, head_dim = manifest.cache_shape(layer)
+        for kind in ("key", "value"):
+            wanted[f"{prefix}.{layer}.{kind}"] = (_CACHE[manifest.cache_type], (None, kv_heads, None, head_dim))
+    return wanted
 
 
 def _fits(found: tuple[object, ...], wanted: _Shape) -> bool:

@@ -6,6 +6,7 @@ from dlm_runtime.policies.diffusion import ThresholdDiffusion
 from dlm_runtime.policies.forward import Decoding, Forward, Policy, Prefill, Reply
 from dlm_runtime.policies.line import Line
 from dlm_runtime.policies.self_speculation import LinearSelfSpeculation
+from dlm_runtime.policies.servable import check_servable
 
 __all__ = [
     "Autoregressive",
@@ -17,5 +18,6 @@ __all__ = [
     "Prefill",
     "Reply",
     "ThresholdDiffusion",
+    "check_servable",
     "policy_for",
 ]

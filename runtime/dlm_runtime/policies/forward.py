@@ -33,7 +33,10 @@ class Prefill:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Run `token_ids` after what has been kept. The reply speaks of the window: `window_length` positions from `window_start` on."""
+    """Run `token_ids` after what has been kept. The reply speaks of the window: `window_length` positions from `window_start` on.
+
+    `causal` says whether each of them sees itself and what stands before it, or all see all.
+    """
 
     token_ids: Sequence[int]
     causal: bool

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dlm_runtime.engines.base import StepBatch, StepResult
+from dlm_runtime.engines.visibility import block_ids
 from dlm_runtime.policies import Forward, Reply
 from dlm_runtime.scheduler.row import Row
 from dlm_runtime.scheduler.tables import ANY_WORD_ROW
@@ -28,7 +29,7 @@ def assemble(
         position_ids=past_lengths[:, None] + np.arange(longest),
         past_lengths=past_lengths,
         query_lengths=np.array([len(forward.token_ids) for forward in forwards], np.int64),
-        causal=np.array([forward.causal for forward in forwards]),
+        block_ids=block_ids([forward.causal for forward in forwards], longest),
         past=past,
         window_start=np.array([_start(forward, window, longest) for forward in forwards], np.int64),
         allow_rows=np.full((len(rows), window), ANY_WORD_ROW, np.int64),

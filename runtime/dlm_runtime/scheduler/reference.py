@@ -7,6 +7,7 @@ import time
 import numpy as np
 
 from dlm_runtime.engines.base import Engine, StepBatch
+from dlm_runtime.engines.visibility import block_ids
 from dlm_runtime.policies import Forward, Line, Policy, Prefill, Reply, policy_for
 from dlm_runtime.scheduler.checks import check_request
 from dlm_runtime.scheduler.tables import allow_table
@@ -61,7 +62,7 @@ def _one_row(asked: Prefill | Forward, past: np.ndarray, table: np.ndarray, seed
         position_ids=np.arange(context, context + length, dtype=np.int64)[None],
         past_lengths=np.array([context], np.int64),
         query_lengths=np.array([length], np.int64),
-        causal=np.array([asked.causal]),
+        block_ids=block_ids([asked.causal], length),
         past=past,
         window_start=np.array([asked.window_start], np.int64),
         allow_rows=np.zeros((1, asked.window_length), np.int64),

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dlm_runtime.bundle import Bundle
+from dlm_runtime.bundle import MANIFEST_NAME, Bundle
 from dlm_runtime.dialogue.prompt import PromptBuilder
 from dlm_runtime.dialogue.roster import Roster
 from dlm_runtime.dialogue.template import ChatTemplate
 from dlm_runtime.dialogue.tokens import Tokens
 from dlm_runtime.engines import OnnxEngine
 from dlm_runtime.errors import BundleError
+from dlm_runtime.policies import check_servable
 from dlm_runtime.scheduler import Scheduler
 from dlm_runtime.service.server import Address, NpcServer
 from dlm_runtime.service.speaker import Speaker
@@ -44,6 +45,7 @@ def load_speaker(options: ServerOptions) -> tuple[Speaker, Scheduler]:
     """Load content and model; the scheduler is not started yet. Blocks. Raises `BundleError`, `CharacterError` or `EngineError`."""
     roster = Roster.load(options.characters)
     bundle = Bundle.load(options.bundle)
+    check_servable(bundle.manifest, bundle.path / MANIFEST_NAME)
     tokens, prompts = load_prompts(bundle)
     engine = OnnxEngine(bundle, threads=options.threads)
     scheduler = Scheduler(engine, max_rows=options.max_rows, max_waiting=options.max_waiting)
@@ -57,7 +59,7 @@ def load_prompts(bundle: Bundle) -> tuple[Tokens, PromptBuilder]:
     if bundle.tokenizer_path is None:
         raise BundleError(bundle.path, "holds no tokenizer.json", remedy)
     if not bundle.manifest.chat_template:
-        raise BundleError(bundle.path / "manifest.json", "has no chat_template", remedy)
+        raise BundleError(bundle.path / MANIFEST_NAME, "has no chat_template", remedy)
     tokens = Tokens.from_file(bundle.tokenizer_path)
     if tokens.vocab_size > bundle.manifest.vocab_size:
         problem = f"knows {tokens.vocab_size} tokens, the model {bundle.manifest.vocab_size}"

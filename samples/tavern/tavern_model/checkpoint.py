@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import torch
-from dlm_export.denoiser import Denoiser, DenoiserConfig, YarnScaling
+from dlm_export.backbones.denoiser import Denoiser, DenoiserConfig, YarnScaling
 from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
@@ -38,7 +38,7 @@ def model_config(vocab_size: int) -> DenoiserConfig:
         head_dim=64,
         rope_theta=1_000_000.0,
         norm_eps=1e-5,
-        yarn=YarnScaling(factor=1.0, original_max_positions=MAX_POSITIONS),
+        rope_scaling=YarnScaling(factor=1.0, original_max_positions=MAX_POSITIONS),
         query_scale_beta=0.1,
         query_scale_positions=MAX_POSITIONS,
         tied=True,
@@ -47,7 +47,7 @@ def model_config(vocab_size: int) -> DenoiserConfig:
 
 def published_config(config: DenoiserConfig, tokenizer: Tokenizer) -> dict:
     """config.json as `NemotronLabsDiffusionModel` spells it."""
-    assert config.yarn is not None
+    assert isinstance(config.rope_scaling, YarnScaling)
     return {
         "architectures": ["NemotronLabsDiffusionModel"],
         "model_type": "nemotron_labs_diffusion",
@@ -74,10 +74,10 @@ def published_config(config: DenoiserConfig, tokenizer: Tokenizer) -> dict:
         "rope_parameters": {
             "rope_type": "yarn",
             "rope_theta": config.rope_theta,
-            "factor": config.yarn.factor,
-            "original_max_position_embeddings": config.yarn.original_max_positions,
-            "beta_fast": config.yarn.beta_fast,
-            "beta_slow": config.yarn.beta_slow,
+            "factor": config.rope_scaling.factor,
+            "original_max_position_embeddings": config.rope_scaling.original_max_positions,
+            "beta_fast": config.rope_scaling.beta_fast,
+            "beta_slow": config.rope_scaling.beta_slow,
             "mscale": 1.0,
             "mscale_all_dim": 1.0,
             "llama_4_scaling_beta": config.query_scale_beta,

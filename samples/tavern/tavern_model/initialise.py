@@ -20,7 +20,7 @@ import math
 from typing import cast
 
 import torch
-from dlm_export.denoiser import Attention, Denoiser, Layer, rotate
+from dlm_export.backbones.denoiser import Attention, Denoiser, Layer, rotate
 from torch import Tensor
 
 LOOK_BACK = (1, 2)  # offsets of the two position heads of layer 0; they share a key head

@@ -13,7 +13,7 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from dlm_export.denoiser import Attention, Denoiser, Layer, rotate
+from dlm_export.backbones.denoiser import Attention, Denoiser, Layer, rotate
 from torch import Tensor
 
 from tavern_model.initialise import POINTING_HEAD, POINTING_LAYERS

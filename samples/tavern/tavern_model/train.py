@@ -15,7 +15,7 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from dlm_export.denoiser import Denoiser
+from dlm_export.backbones.denoiser import Denoiser
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from tokenizers import Tokenizer
 

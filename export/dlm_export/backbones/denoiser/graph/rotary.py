@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..denoiser import DenoiserConfig, inverse_frequencies
-from .builder import GraphBuilder
+from ....graph.builder import GraphBuilder
+from ..config import DenoiserConfig, inverse_frequencies
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,33 @@ def build_rotary(b: GraphBuilder, config: DenoiserConfig) -> RotaryTables:
     positions = b.op("Cast", ["position_ids"], "rotary.positions", to=1)
     column = b.unsqueeze(positions, [2, 3], "rotary.column")  # [B, L, 1, 1]
     inv_freq = b.weight("rotary.inv_freq", inverse_frequencies(config).numpy())
-    angles = b.op("Mul", [column, inv_freq], "rotary.angles")  # [B, L, 1, dh / 2]
+    angles = b.op("Mul", [column, inv_freq], "rotary.angles")  # [B, L, 1, r / 2]
     cos_half = b.op("Cos", [angles], "rotary.cos_half")
     sin_half = b.op("Sin", [angles], "rotary.sin_half")
     sin_negated = b.op("Neg", [sin_half], "rotary.sin_negated")
-    cos = b.op("Concat", [cos_half, cos_half], "rotary.cos_full", axis=-1)
-    sin = b.op("Concat", [sin_negated, sin_half], "rotary.sin_full", axis=-1)
+    ones, zeros = still_parts(b, config)
+    cos = b.op("Concat", [cos_half, cos_half, *ones], "rotary.cos_full", axis=-1)
+    sin = b.op("Concat", [sin_negated, sin_half, *zeros], "rotary.sin_full", axis=-1)
     scale = head_scale(b, config)
     return RotaryTables(b.op("Mul", [cos, scale], "rotary.cos"), b.op("Mul", [sin, scale], "rotary.sin"))
 
 
+def still_parts(b: GraphBuilder, config: DenoiserConfig) -> tuple[list[str], list[str]]:
+    """Table entries [B, L, 1, dh - r] of the dimensions that do not turn: cosine 1 and sine 0; none where all turn."""
+    rest = config.head_dim - config.turning
+    if not rest:
+        return [], []
+    # An attention factor scales what turns and nothing else.
+    one = b.constant(np.full((1, 1, 1, rest), 1 / config.attention_factor, np.float32))
+    shape = b.op("Shape", ["position_ids"], "rotary.counts")
+    full = b.op("Concat", [shape, b.constant([1, rest])], "rotary.still_shape", axis=0)
+    ones = b.op("Expand", [one, full], "rotary.still_cos")
+    return [ones], [b.op("Expand", [b.constant(0.0), full], "rotary.still_sin")]
+
+
 def head_scale(b: GraphBuilder, config: DenoiserConfig) -> str:
     """What each head's table entries are multiplied by, [B or 1, L or 1, H + Hkv, 1]: YaRN's factor, and for queries their scales."""
-    factor = config.yarn.attention_factor if config.yarn else 1.0
-    static = np.full((1, 1, config.heads + config.kv_heads, 1), factor, np.float32)
+    static = np.full((1, 1, config.heads + config.kv_heads, 1), config.attention_factor, np.float32)
     static[:, :, : config.heads] *= np.float32(config.head_dim**-0.5)
     scale = b.weight("rotary.head_scale", static)
     if not config.query_scale_beta:

@@ -1,0 +1,1 @@
+"""The decoder's graph; one file per part."""

@@ -1,0 +1,1 @@
+"""DiffusionGemma's graph; one file per part."""
