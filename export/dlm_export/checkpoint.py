@@ -19,6 +19,7 @@ from .errors import CheckpointError, shown
 from .safetensors_header import ITEM_BYTES, Entry, Header, read_header
 from .tensor_data import Index, read_tensor
 
+CONFIG_FILE = "config.json"
 SINGLE_FILE = "model.safetensors"
 INDEX_FILE = "model.safetensors.index.json"
 PICKLE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
@@ -45,8 +46,8 @@ class Checkpoint:
         folder = Path(path)
         if not folder.is_dir():
             raise CheckpointError(folder, "is not a folder", GIVE_CHECKPOINT)
-        bundle = not (folder / "config.json").exists() and (folder / "manifest.json").exists()
-        config = read_json_object(folder / "config.json", GIVE_SOURCE if bundle else GIVE_CHECKPOINT)
+        bundle = not (folder / CONFIG_FILE).exists() and (folder / "manifest.json").exists()
+        config = read_json_object(folder / CONFIG_FILE, GIVE_SOURCE if bundle else GIVE_CHECKPOINT)
         indexed = read_index(folder) if (folder / INDEX_FILE).is_file() else {}
         names = sorted(set(indexed.values())) or [single_file(folder)]
         return Checkpoint(folder, config, {name: read_header(folder / name) for name in names}, indexed)
@@ -63,7 +64,7 @@ class Checkpoint:
         names = self.config.get("architectures")
         if not isinstance(names, list) or not names or not isinstance(names[0], str):
             raise CheckpointError(
-                self.path / "config.json", f"is {shown(names)}", "It must list the model's class name first", item="architectures"
+                self.path / CONFIG_FILE, f"is {shown(names)}", "It must list the model's class name first", item="architectures"
             )
         return names[0]
 

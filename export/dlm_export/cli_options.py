@@ -105,7 +105,7 @@ Modes = Annotated[
 ContextMaskOption = Annotated[
     ContextMaskName | None,
     option(
-        "--context-mask", panel=WHAT, text="How committed tokens see each other, for families trained in more than one way (A2D, LLaDA2)."
+        "--context-mask", panel=WHAT, text="How committed tokens see each other, for families trained in more than one way (A2D)."
     ),
 ]
 MaxContext = Annotated[

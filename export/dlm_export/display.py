@@ -13,6 +13,7 @@ if TYPE_CHECKING:  # for annotations alone: the exporter and the verifier load t
     from .exporting import ExportReport
     from .inspection import Inspection
     from .verify import CaseResult, VerifyReport
+    from .verify.quality_report import QualityReport
 
 
 def megabytes(size_bytes: int) -> str:
@@ -26,6 +27,7 @@ def export_json(report: ExportReport) -> dict[str, Any]:
         "path": str(report.path),
         "size_bytes": report.size_bytes,
         "notes": list(report.notes),
+        "rewrites": report.rewrites.to_json(),
         "manifest": report.manifest.model_dump(mode="json"),
     }
 
@@ -36,6 +38,8 @@ def show_export(console: Console, report: ExportReport) -> None:
     console.print(f"[green]wrote[/] {escape(str(report.path))}  {megabytes(report.size_bytes)}", soft_wrap=True)
     sizes = f"{m.layers} layers of {m.hidden_size}, {m.vocab_size} tokens, {m.precision}"
     console.print(f"{escape(m.name)}: {m.architecture}, {sizes}", soft_wrap=True)
+    for sentence in report.rewrites.sentences():
+        console.print(f"rewrite {escape(sentence)}", soft_wrap=True)
     for note in report.notes:
         console.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
 
@@ -74,14 +78,25 @@ def verify_json(report: VerifyReport) -> dict[str, Any]:
         "precision": report.precision,
         "passed": report.passed,
         "criterion": str(report.tolerance),
-        "largest_error": report.largest_error,
-        "agreement": report.agreement,
+        "largest_error": report.largest_error if report.results else None,
+        "agreement": report.agreement if report.results else None,
+        "quality": report.quality.to_json() if report.quality else None,
         "cases": [asdict(result) | {"passed": report.tolerance.passes(result)} for result in report.results],
     }
 
 
 def show_verify(console: Console, report: VerifyReport) -> None:
-    """One line per case, then the verdict."""
+    """One line per case and the verdict, then what changes on real prompts."""
+    if report.results:
+        console.print(cases_table(report))
+        console.print(f"largest error {report.largest_error:.1e}, same top-1 {report.agreement:.1%}", soft_wrap=True)
+        console.print(f"{'[green]passed[/]' if report.passed else '[red]failed[/]'} {report.tolerance}", soft_wrap=True)
+    if report.quality is not None:
+        show_quality(console, report.quality)
+
+
+def cases_table(report: VerifyReport) -> Table:
+    """A row per case."""
     table = Table(box=None, pad_edge=False)
     table.add_column("case", overflow="fold")
     for heading in ("tokens", "error", "allowed", "relative", "top-1"):
@@ -91,9 +106,25 @@ def show_verify(console: Console, report: VerifyReport) -> None:
         allowed = f"{result.tolerance:.1e}" if report.precision == "fp32" else "-"
         measures = (f"{result.largest_error:.1e}", allowed, f"{result.relative_error:.1e}", f"{result.agreement:.0%}")
         table.add_row(result.name, str(result.positions), *measures, verdict(report, result))
-    console.print(table)
-    console.print(f"largest error {report.largest_error:.1e}, same top-1 {report.agreement:.1%}", soft_wrap=True)
-    console.print(f"{'[green]passed[/]' if report.passed else '[red]failed[/]'} {report.tolerance}", soft_wrap=True)
+    return table
+
+
+def show_quality(console: Console, quality: QualityReport) -> None:
+    """Top-1 agreement, KL and changed lines against fp32."""
+    parts = f"{quality.precision}, embedding {quality.embedding_precision}, head {quality.head_precision}"
+    console.print(f"\nagainst fp32 on {quality.prompts} prompts: {parts}", soft_wrap=True)
+    for name, agreement in (("next token", quality.next_token), ("masked positions", quality.denoising)):
+        if agreement is not None:
+            measured = f"top-1 {agreement.top1:.1%}, KL {agreement.kl:.1e} nats over {agreement.positions} positions"
+            console.print(f"{name}: {measured}", soft_wrap=True)
+    if quality.lines is None:
+        console.print(f"[yellow]note[/] no lines were written: {escape(quality.note)}", soft_wrap=True)
+        return
+    console.print(f"decoded lines: {quality.lines.changed} of {quality.lines.total} changed", soft_wrap=True)
+    for line in quality.lines.examples:
+        console.print(
+            f"  {escape(line.prompt)}\n    fp32 {escape(line.reference)}\n    {quality.precision} {escape(line.line)}", soft_wrap=True
+        )
 
 
 def verdict(report: VerifyReport, result: CaseResult) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from dlm_runtime.bundle import ContextMask, EngineName, Mode, Precision
 
 from .errors import OptionError
 from .families import FamilyFacts, SpecialOverrides
-from .precision import Arithmetic, PrecisionChoice
+from .precision import PrecisionChoice
 
 TOP_K = 8
 
@@ -83,15 +82,6 @@ class ExportOptions:
             f"{taken} was taken; --context-mask {others[0]} is the other.",
         )
 
-    @property
-    def precisions(self) -> PrecisionChoice:
-        """Which precision each part gets. Raises OptionError where it has no such one."""
-        return PrecisionChoice(self.precision, self.embedding_precision, self.head_precision, self.kept_layers, self.target)
-
-    def arithmetic(self) -> Arithmetic:
-        """How the graph computes; a new one for every graph."""
-        return self.precisions.arithmetic()
-
-    def precision_fields(self) -> dict[str, Any]:
-        """What the manifest says of the precision."""
-        return self.precisions.manifest_fields()
+    def precisions(self, stored: Precision = "fp32") -> PrecisionChoice:
+        """Which precision each part gets, `stored` being that of the checkpoint's embedding. OptionError where it cannot be."""
+        return PrecisionChoice(self.precision, self.embedding_precision, self.head_precision, self.kept_layers, self.target, stored)

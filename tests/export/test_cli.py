@@ -15,6 +15,9 @@ from dlm_runtime.bundle import write_manifest
 from typer.testing import CliRunner, Result
 
 
+TAVERN = Path(__file__).parents[2] / "samples" / "tavern"
+
+
 def dlm_export(*arguments: object) -> Result:
     return CliRunner(env={"COLUMNS": "120", "TERM": "dumb"}).invoke(app, [str(argument) for argument in arguments])
 
@@ -146,3 +149,16 @@ def test_inspecting_a_model_without_a_graph(checkpoint: Any, out: Path) -> None:
     result = dlm_export("inspect", out)
     assert result.exit_code == 2
     assert "model.onnx: holds no graph" in result.stderr
+
+
+def test_verify_says_what_int8_changes_on_the_taverns_questions(out: Path) -> None:
+    assert dlm_export(TAVERN / "checkpoint", "--out", out, "--precision", "int8").exit_code == 0
+    result = dlm_export("verify", out, TAVERN / "bundle", "--json")
+    assert result.exit_code == 0
+    quality = json.loads(result.output)["quality"]
+    assert (quality["precision"], quality["embedding_precision"]) == ("int8", "bf16")  # the checkpoint's own: nothing lost
+    assert quality["next_token"]["top1"] > 0.98
+    assert quality["denoising"]["kl"] < 0.01
+    assert quality["lines"]["total"] == 32
+    shown = dlm_export("verify", out, TAVERN / "bundle").output
+    assert f"decoded lines: {quality['lines']['changed']} of 32 changed" in shown

@@ -16,7 +16,7 @@ from dlm_runtime.bundle import Bundle, Manifest
 from typer.testing import CliRunner, Result
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
-NEMOTRON, LLADA, A2D, SDAR, LLADA2 = "nemotron_labs_diffusion", "llada", "a2d_qwen3", "sdar", "llada2"
+NEMOTRON, LLADA, A2D, SDAR = "nemotron_labs_diffusion", "llada", "a2d_qwen3", "sdar"
 
 
 def export(name: str, out: Path, *options: str) -> Result:
@@ -39,7 +39,6 @@ def exported(name: str, out: Path, *options: str) -> Manifest:
         (LLADA, ("--modes", "diffusion"), {"modes": ("diffusion",), "default_mode": "diffusion"}),
         (A2D, (), {"context_mask": "bidirectional"}),
         (A2D, ("--context-mask", "block_causal", "--block-length", "8"), {"context_mask": "block_causal", "block_length": 8}),
-        (LLADA2, ("--context-mask", "bidirectional"), {"context_mask": "bidirectional", "block_length": 32}),
         (SDAR, ("--max-context", "48"), {"max_context": 48, "block_length": 4}),
         (SDAR, ("--max-context", "3"), {"max_context": 3, "block_length": 3}),
         (SDAR, ("--max-context", "2", "--block-length", "2"), {"max_context": 2, "block_length": 2}),
@@ -120,12 +119,10 @@ def test_top_k_is_checked_without_the_command_too(top_k: int) -> None:
         ExportOptions(top_k=top_k)
 
 
-@pytest.mark.parametrize("name", [A2D, LLADA2])
-def test_a_mask_taken_for_lack_of_a_choice_is_noted(out: Path, name: str) -> None:
-    report = json.loads(export(name, out, "--json").stdout)
-    taken, other = ("bidirectional", "block_causal") if name == A2D else ("block_causal", "bidirectional")
-    assert any(f"{taken} was taken; --context-mask {other} is the other" in note for note in report["notes"])
-    chosen = json.loads(export(name, out, "--json", "--force", "--context-mask", taken).stdout)
+def test_a_mask_taken_for_lack_of_a_choice_is_noted(out: Path) -> None:
+    report = json.loads(export(A2D, out, "--json").stdout)
+    assert any("bidirectional was taken; --context-mask block_causal is the other" in note for note in report["notes"])
+    chosen = json.loads(export(A2D, out, "--json", "--force", "--context-mask", "bidirectional").stdout)
     assert not any("--context-mask" in note for note in chosen["notes"])
 
 

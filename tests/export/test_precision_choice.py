@@ -22,10 +22,12 @@ from onnx import TensorProto
         (PrecisionChoice("fp16"), "fp16", "fp16", "float32", 18),
         (PrecisionChoice("bf16", head="int8"), "bf16", "int8", "float32", 18),
         (PrecisionChoice("int8"), "fp32", "int8", "float32", 18),
+        (PrecisionChoice("int8", stored="bf16"), "bf16", "int8", "float32", 18),
+        (PrecisionChoice("int4", stored="bf16", target="tensorrt-rtx"), "fp16", "int4", "float16", 21),
         (PrecisionChoice("int4", embedding="int8"), "int8", "int4", "float32", 18),
         (PrecisionChoice("fp16", target="tensorrt-rtx"), "fp16", "fp16", "float16", 18),
         (PrecisionChoice("bf16", target="tensorrt-rtx"), "bf16", "bf16", "bfloat16", 18),
-        (PrecisionChoice("int8", target="tensorrt-rtx"), "fp32", "int8", "float16", 21),
+        (PrecisionChoice("int8", target="tensorrt-rtx"), "fp16", "int8", "float16", 21),
         (PrecisionChoice("fp32", head="int4", target="tensorrt-rtx"), "fp32", "int4", "float32", 21),
     ],
 )

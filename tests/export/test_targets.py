@@ -47,7 +47,7 @@ def test_only_tensorrt_in_half_precision_has_rewrites() -> None:
         for name in TARGET_NAMES
         for precision in PRECISIONS
     }
-    rewrites = ["attention", "gelu", "gelu_tanh", "rms_normalization"]
+    rewrites = ["gelu", "gelu_tanh", "rms_normalization"]
     assert {key for key, names in named.items() if names} == {
         ("tensorrt-rtx", precision) for precision in PRECISIONS if precision != "fp32"
     }

@@ -11,7 +11,7 @@ from .family import FamilyFacts, TensorSource
 FACTS = FamilyFacts(
     name="llada2",
     architecture="LLaDA2MoeModelLM",
-    context_masks=("block_causal", "bidirectional"),
+    context_masks=("block_causal",),
     default_threshold=0.95,
     mask_names=("<|mask|>",),
     stop_names=("<|role_end|>",),

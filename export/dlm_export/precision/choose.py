@@ -53,7 +53,10 @@ SAME_EMBEDDING: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
 
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """Which precision each part gets. `embedding` None is that of the layers for fp16 and bf16, else fp32; `head` None is the layers'.
+    """Which precision each part gets.
+
+    `head` None is that of the layers, and so is `embedding` None where they are floating point. Below that an embedding stays as the
+    checkpoint stores it (`stored`), which loses nothing, or becomes fp16 where products are in halves anyway.
 
     Raises OptionError where a part has no such precision.
     """
@@ -63,6 +66,7 @@ class PrecisionChoice:
     head: Precision | None = None
     kept: tuple[str, ...] = ()
     target: EngineName = "onnxruntime"
+    stored: Precision = "fp32"
 
     def __post_init__(self) -> None:
         if self.target not in LINEAR:
@@ -79,7 +83,11 @@ class PrecisionChoice:
     @property
     def embedding_in_use(self) -> Precision:
         """The embedding's precision."""
-        return self.embedding or (self.layers if self.layers in SAME_EMBEDDING else "fp32")
+        if self.embedding is not None:
+            return self.embedding
+        if self.layers in SAME_EMBEDDING:
+            return self.layers
+        return self.stored if self.target == "onnxruntime" else "fp16"
 
     @property
     def head_in_use(self) -> Precision:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,33 +11,71 @@ from dlm_runtime.bundle import Bundle, Manifest
 from ..backbones import Backbone
 from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
+from ..export_options import ExportOptions
+from ..exporting import export_bundle
 from ..families import family_of
 from ..loading import load_module
 from ..progress import Progress, Silent
+from ..staging import is_bundle
 from .cases import Case, mode_cases
-from .compare import CaseResult, VerifyReport, compare_case
+from .compare import CaseResult, VerifyReport, coarsest_precision, compare_case
 from .golden import LOGITS_FILE, GoldenCase, golden_cases
 from .golden_diffusion_gemma import replay_diffusion_gemma
+from .quality import QualityProgress, compare_bundles
+from .quality_report import QualityReport
 from .replay import replay
 from .session import StepSession
 from .torch_reference import Reference, reference_answers, suitable_threads
 
 
-def verify_bundle(bundle_path: str | Path, reference_path: str | Path, *, seed: int = 0, progress: Progress = Silent()) -> VerifyReport:  # noqa: B008 (stateless)
-    """Compare the exported graph with recorded logits where the folder has some, else with the checkpoint in torch, in every mode.
+def verify_bundle(
+    bundle_path: str | Path,
+    reference_path: str | Path,
+    *,
+    seed: int = 0,
+    progress: Progress = Silent(),  # noqa: B008 (stateless)
+) -> VerifyReport:
+    """Compare the exported graph with what the reference folder holds.
+
+    Recorded logits are played; against a checkpoint, the plain torch module answers in every mode, and a bundle below fp32 is compared with
+    the checkpoint's fp32 bundle on real prompts as well; against another bundle, that alone is done.
 
     Raises BundleError, CheckpointError or EngineError where one of them cannot be used, or where they are of different sizes.
     """
     bundle, folder = Bundle.load(bundle_path), Path(reference_path)
-    session = StepSession(bundle)
+    precision = coarsest_precision(bundle.manifest)
     if (folder / LOGITS_FILE).is_file():
-        cases = golden_cases(folder)
-        check_recording(folder, cases, bundle.manifest)
-        play = replay_diffusion_gemma if session.has_roles else replay
-        return VerifyReport(bundle.manifest.precision, tuple(play(session, case) for case in cases))
+        return VerifyReport(precision, play_recording(StepSession(bundle), folder))
+    if is_bundle(folder):
+        return VerifyReport(precision, quality=compare_bundles(bundle_path, folder, seed=seed, progress=told(progress)))
     checkpoint = Checkpoint.open(folder)
     check_same_sizes(checkpoint, family_of(checkpoint).backbone(checkpoint), bundle.manifest)
-    return VerifyReport(bundle.manifest.precision, tuple(compare_with_torch(session, checkpoint, seed)))
+    progress.stage("comparing with torch")
+    results = tuple(compare_with_torch(StepSession(bundle), checkpoint, seed))
+    return VerifyReport(precision, results, quality_of(bundle, folder, seed, progress))
+
+
+def play_recording(session: StepSession, folder: Path) -> tuple[CaseResult, ...]:
+    """Every recorded call of a folder, on the graph."""
+    cases = golden_cases(folder)
+    check_recording(folder, cases, session.manifest)
+    play = replay_diffusion_gemma if session.has_roles else replay
+    return tuple(play(session, case) for case in cases)
+
+
+def quality_of(bundle: Bundle, checkpoint: Path, seed: int, progress: Progress) -> QualityReport | None:
+    """A bundle below fp32 against an fp32 bundle made for the purpose; None where there is nothing to compare or no tokenizer."""
+    if coarsest_precision(bundle.manifest) == "fp32" or bundle.tokenizer_path is None or bundle.manifest.mask_token_id is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        reference = Path(folder) / "fp32"
+        export_bundle(checkpoint, reference, ExportOptions(context_mask=bundle.manifest.context_mask), progress=progress)
+        return compare_bundles(bundle.path, reference, seed=seed, progress=told(progress))
+
+
+def told(progress: Progress) -> QualityProgress:
+    """Progress of a comparison, in words."""
+    return lambda sentence, done, total: progress.stage(f"{sentence}, {done} of {total}")
 
 
 def compare_with_torch(session: StepSession, checkpoint: Checkpoint, seed: int) -> list[CaseResult]:
@@ -44,7 +83,8 @@ def compare_with_torch(session: StepSession, checkpoint: Checkpoint, seed: int) 
     module = load_module(checkpoint)
     cases = mode_cases(session.manifest, seed=seed)
     with suitable_threads(module):
-        references = reference_answers(module, cases, measure_rounding=session.manifest.precision == "fp32")
+        measure = coarsest_precision(session.manifest) == "fp32"
+        references = reference_answers(module, cases, measure_rounding=measure)
     return [run_case(session, case, reference, seed) for case, reference in zip(cases, references, strict=True)]
 
 

@@ -28,11 +28,15 @@ def model_of(b: GraphBuilder) -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", TARGET.opset)], ir_version=TARGET.ir_version)
 
 
-def builds(model: ModelProto, folder: Path) -> bool:
-    """Whether an engine comes out."""
+def build(model: ModelProto, folder: Path) -> subprocess.CompletedProcess[str]:
     onnx.save_model(model, folder / "model.onnx")
     command = [sys.executable, str(SCRIPT), str(folder / "model.onnx")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+
+def builds(model: ModelProto, folder: Path) -> bool:
+    """Whether an engine comes out."""
+    done = build(model, folder)
     assert done.returncode == 0, done.stderr
     return int(done.stdout.split()[-1]) > 0
 
@@ -70,6 +74,32 @@ def test_attention_builds_in_half_precision(tmp_path: Path, kind: int, heads: in
 def test_what_the_rewrite_keeps_away_from_is_refused(tmp_path: Path, model: ModelProto) -> None:
     """If one of these builds with a newer TensorRT, the limits in targets/choices.py can be widened."""
     assert not builds(model, tmp_path)
+
+
+def conditional_model(layers: int) -> ModelProto:
+    """Attention in layers, and a conditional on what comes out of the last."""
+    b = GraphBuilder()
+    x = b.input("x", HALF, ["B", 2, "L", 16])
+    for layer in range(layers):
+        x = b.op("Attention", [x, x, x], f"layers.{layer}", scale=1.0)
+    branches = {
+        f"{name}_branch": helper.make_graph(
+            [helper.make_node(kind, [x], [name], axis=-1)], name, [], [helper.make_tensor_value_info(name, TensorProto.INT64, None)]
+        )
+        for name, kind in (("then", "ArgMax"), ("else", "ArgMin"))
+    }
+    b.input("likely", TensorProto.BOOL, [])
+    b.output(b.op("If", ["likely"], "y", **branches), TensorProto.INT64, ["B", 2, "L", 1])
+    return model_of(b)
+
+
+def test_four_attentions_and_a_conditional_build(tmp_path: Path) -> None:
+    assert builds(conditional_model(4), tmp_path)
+
+
+def test_five_attentions_and_a_conditional_crash(tmp_path: Path) -> None:
+    """Why RTX_ATTENTION is not among RTX_REWRITES; if it builds with a newer TensorRT, it can be."""
+    assert build(conditional_model(5), tmp_path).returncode != 0
 
 
 @pytest.mark.parametrize("tanh", [False, True])
