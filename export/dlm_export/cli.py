@@ -22,7 +22,10 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
     help="Turn a diffusion language model's checkpoint into a bundle, the folder that dlm-serve runs. Training-free.\n\n"
-    "[bold]dlm-export CHECKPOINT --out DIR[/] \\[options]   (dlm-export export --help lists them)\n\n"
+    "[bold]dlm-export CHECKPOINT --out DIR[/] \\[--precision fp32|fp16|bf16|int8|int4] \\[--embedding-precision P] \\[--head-precision P] "
+    "\\[--keep-fp32 PATTERN] \\[--target onnxruntime|tensorrt-rtx] \\[--modes A,B] \\[--context-mask M] \\[--max-context N] "
+    "\\[--block-length N] \\[--top-k N] \\[--mask-token-id ID] ... \\[--revision REV] \\[--name NAME] \\[--force] \\[--json]\n\n"
+    "[bold]dlm-export export --help[/] explains them one by one.\n\n"
     "CHECKPOINT is a folder with config.json and safetensors, or a Hugging Face id. "
     "Exit codes: 0 done, 1 bundle and reference differ, 2 bad input, 130 interrupted.",
     epilog="[bold]Examples[/]\n\n"

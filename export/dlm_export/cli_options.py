@@ -104,9 +104,7 @@ Modes = Annotated[
 ]
 ContextMaskOption = Annotated[
     ContextMaskName | None,
-    option(
-        "--context-mask", panel=WHAT, text="How committed tokens see each other, for families trained in more than one way (A2D)."
-    ),
+    option("--context-mask", panel=WHAT, text="How committed tokens see each other, for families trained in more than one way (A2D)."),
 ]
 MaxContext = Annotated[
     int | None, option("--max-context", min=2, panel=WHAT, text="Tokens of prompt and line together; the model's own unless given.")

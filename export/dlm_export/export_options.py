@@ -60,7 +60,8 @@ class ExportOptions:
         context_mask = self.context_mask or facts.context_masks[0]
         if context_mask not in facts.context_masks:
             raise OptionError("--context-mask", context_mask, f"{facts.architecture} can do {', '.join(facts.context_masks)}")
-        context = max_context if self.max_context is None else self.max_context
+        usual_context = max_context if facts.trained_positions is None else min(max_context, facts.trained_positions)
+        context = usual_context if self.max_context is None else self.max_context
         if not 2 <= context <= max_context:
             raise OptionError("--max-context", context, f"the model was made for at most {max_context} positions; give 2 to {max_context}")
         block = min(block_length, context) if self.block_length is None else self.block_length

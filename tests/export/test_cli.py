@@ -14,7 +14,6 @@ from dlm_export.cli import app
 from dlm_runtime.bundle import write_manifest
 from typer.testing import CliRunner, Result
 
-
 TAVERN = Path(__file__).parents[2] / "samples" / "tavern"
 
 

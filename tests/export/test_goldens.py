@@ -53,9 +53,9 @@ def test_every_recorded_case_within_its_tolerance(members: Callable[[str], Any],
     assert [result.name for result in report.results] == [f"recorded {case}" for case in cases]
     assert report.passed, report
     for case, result in zip(cases, report.results, strict=True):
-        bound = meta_of(name)["tolerance"]["logits_abs_long"] if case == LONG else 1e-4
-        assert result.tolerance == bound
-        assert result.largest_error <= bound
+        stated = meta_of(name)["tolerance"]
+        assert result.tolerance == (stated["logits_abs_long"] if case == LONG else stated["logits_abs"])
+        assert result.largest_error <= 1e-4  # whatever a recording allows, these are all closer
         assert result.positions == recorded_positions(name, case)
         assert result.finite
 

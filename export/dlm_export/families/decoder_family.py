@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..backbones import Backbone
@@ -13,6 +13,7 @@ from .config_fields import ConfigFields, config_fields
 from .family import FamilyFacts, SpecialOverrides, SpecialTokens, TensorSource
 from .rope_fields import rope_scaling, rope_theta
 from .special_tokens import family_tokens
+from .tied_head import holds_another_head
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,12 @@ class DecoderFamily:
         return decoder_config(fields)
 
     def backbone(self, checkpoint: Checkpoint) -> Backbone:
-        """The decoder of a checkpoint."""
-        return DenoiserBackbone(self.denoiser_config(config_fields(checkpoint)))
+        """The decoder of a checkpoint. A head that is stored besides counts as tied only if it is the embedding table again."""
+        config = self.denoiser_config(config_fields(checkpoint))
+        table, head = self.checkpoint_key("embed_tokens.weight"), self.checkpoint_key("head.weight")
+        if config.tied and holds_another_head(checkpoint, table, head, (config.vocab_size, config.hidden_size)):
+            config = replace(config, tied=False)
+        return DenoiserBackbone(config)
 
     def checkpoint_key(self, name: str) -> str:
         """`layers.0.mlp.up_proj.weight` -> `model.layers.0.mlp.up_proj.weight`; the head stands outside."""
@@ -43,7 +48,16 @@ class DecoderFamily:
 
     def special_tokens(self, checkpoint: Checkpoint, overrides: SpecialOverrides) -> SpecialTokens:
         """Ids by the family's spellings; the block length is the family's unless config.json has one."""
-        return family_tokens(checkpoint, self.facts, overrides, vocab_size=self.backbone(checkpoint).vocab_size)
+        vocab_size = self.denoiser_config(config_fields(checkpoint)).vocab_size
+        tokens = family_tokens(checkpoint, self.facts, overrides, vocab_size=vocab_size)
+        trained, positions = self.facts.trained_positions, self.max_context(checkpoint)
+        if trained is None or positions <= trained:
+            return tokens
+        note = (
+            f"{self.facts.architecture} was trained on {trained} positions, prompt and reply together, not on the {positions} "
+            "that config.json names. --max-context sets more."
+        )
+        return replace(tokens, notes=(*tokens.notes, note))
 
 
 def decoder_config(fields: ConfigFields, *, head_dim: int | None = None, **switches: Any) -> DenoiserConfig:

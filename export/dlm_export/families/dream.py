@@ -13,8 +13,10 @@ FACTS = FamilyFacts(
     context_masks=("bidirectional",),
     logit_shift=1,
     mask_names=("<|mask|>",),
+    stop_names=("<|im_end|>",),
     published_mask_id=151666,
     published_eos_id=151643,
+    trained_positions=2048,
 )
 
 

@@ -52,7 +52,8 @@ class FamilyFacts:
     `context_masks` are the ways its checkpoints were trained to look at what is committed, the first being the usual one. `mask_names`
     and `eos_names` are spellings of those tokens in tokenizer files, `stop_names` of those that end a turn as well. `published_*` are ids
     of the published vocabulary, taken when no file of the checkpoint names one. `block_field` is where config.json keeps the block length,
-    if anywhere. `template_variables` are what the chat template is to be rendered with.
+    if anywhere. `trained_positions` bounds the context unless whoever exports asks for more, where training saw fewer positions than
+    config.json inherited from the model that was adapted. `template_variables` are what the chat template is to be rendered with.
     """
 
     name: str
@@ -69,6 +70,7 @@ class FamilyFacts:
     published_eos_id: int | None = None
     block_field: str | None = None
     block_length: int = 32
+    trained_positions: int | None = None
     template_variables: Mapping[str, str | bool | None] = field(default_factory=dict)
 
 

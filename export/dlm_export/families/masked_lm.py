@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from ..backbones.bert import Activation
 from ..checkpoint import Checkpoint
 from .config_fields import ConfigFields, config_fields
 from .family import FamilyFacts, SpecialOverrides, SpecialTokens
 from .special_tokens import resolve_special_tokens
+from .tied_head import holds_another_head
 
 # Hugging Face has a name for every way in which the same function was once written.
 ACTIVATIONS: dict[str, Activation] = {
@@ -77,6 +76,4 @@ def is_tied(checkpoint: Checkpoint, table: str, head: str, shape: tuple[int, int
     """
     if not config_fields(checkpoint).boolean("tie_word_embeddings", True):
         return False
-    if table not in checkpoint.shard_of or head not in checkpoint.shard_of:
-        return True
-    return np.array_equal(checkpoint.read(table, shape), checkpoint.read(head, shape))
+    return not holds_another_head(checkpoint, table, head, shape)

@@ -5,21 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..backbones.denoiser import DenoiserConfig, Experts
+from ..checkpoint import Checkpoint
 from ..errors import shown
 from .config_fields import MOST_LAYERS, ConfigFields
 from .decoder_family import DecoderFamily, decoder_config
-from .family import FamilyFacts
+from .family import FamilyFacts, SpecialOverrides, SpecialTokens
 
+BLOCK_FIELD = "block_size"
 FACTS = FamilyFacts(
     name="sdar",
     architecture="SDARForCausalLM",
     context_masks=("block_causal",),
     default_threshold=0.85,
-    mask_names=("<|MASK|>", "<|mask|>"),
+    mask_names=("<|MASK|>", "<MASK>", "<|mask|>"),
     stop_names=("<|im_end|>",),
     published_mask_id=151669,
     published_eos_id=151643,
-    block_field="block_size",
+    block_field=BLOCK_FIELD,
     block_length=4,
 )
 
@@ -31,8 +33,19 @@ class Sdar(DecoderFamily):
         """Qwen3's numbers."""
         return qwen3_config(fields)
 
+    def special_tokens(self, checkpoint: Checkpoint, overrides: SpecialOverrides) -> SpecialTokens:
+        """As every decoder's. The published config.json has no block length, whatever a checkpoint was trained with, so a note asks."""
+        tokens = super().special_tokens(checkpoint, overrides)
+        if checkpoint.config.get(BLOCK_FIELD) is not None:
+            return tokens
+        note = (
+            f"config.json has no {BLOCK_FIELD}. Blocks of {tokens.block_length} are the usual ones of SDAR; a checkpoint trained with "
+            "others says so in its name, as -b16 does, and needs --block-length."
+        )
+        return replace(tokens, notes=(*tokens.notes, note))
 
-class SdarMoe(DecoderFamily):
+
+class SdarMoe(Sdar):
     """Qwen3-MoE's experts."""
 
     def denoiser_config(self, fields: ConfigFields) -> DenoiserConfig:

@@ -133,7 +133,7 @@ class Search:
             return wanted.default if all(item < self._vocab_size for item in wanted.default) else ()
         used, *others = findings
         ids = self._checked(used, f"Correct it, or give {FLAG_OF[wanted.role]}")
-        differing = [str(other) for other in others if set(other.ids) != set(ids)]
+        differing = [str(other) for other in others if not set(other.ids) <= set(ids)]
         if differing:
             said = " and ".join(dict.fromkeys(differing))
             self.notes.append(f"{wanted.field} is {used}, against {said}. {FLAG_OF[wanted.role]} sets another.")

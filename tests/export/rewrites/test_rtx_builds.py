@@ -82,7 +82,7 @@ def conditional_model(layers: int) -> ModelProto:
     x = b.input("x", HALF, ["B", 2, "L", 16])
     for layer in range(layers):
         x = b.op("Attention", [x, x, x], f"layers.{layer}", scale=1.0)
-    branches = {
+    branches: dict[str, Any] = {
         f"{name}_branch": helper.make_graph(
             [helper.make_node(kind, [x], [name], axis=-1)], name, [], [helper.make_tensor_value_info(name, TensorProto.INT64, None)]
         )
