@@ -83,5 +83,5 @@ def notes(source: Exportable, weights: WeightReader) -> tuple[str, ...]:
     unread = source.checkpoint.unread(weights.read_keys)
     if unread:
         some = f"{unread[0]}{', ...' if len(unread) > 1 else ''}"
-        found.append(f"Tensors of the checkpoint that this architecture has no place for were left out, {len(unread)} in all: {some}")
+        found.append(f"Tensors that are no part of this network, or stored twice, were left out, {len(unread)} in all: {some}")
     return tuple(found)

@@ -71,7 +71,8 @@ class EditableCheckpoint:
     def redraw(self, *, seed: int = 7, **changes: Any) -> None:
         """Other sizes: set fields of config.json and write random float32 weights of the shapes they ask for, norms about 1."""
         self.config(**changes)
-        opened = Checkpoint.open(self.path)
+        config = json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+        opened = Checkpoint(self.path, config, {})  # without the weights there, which are to go
         family = family_of(opened)
         backbone = family.backbone(opened)
         generator = torch.Generator().manual_seed(seed)

@@ -67,7 +67,7 @@ def test_inspect(golden_bundle_path: Path) -> None:
 def test_verify(golden_bundle_path: Path, checkpoint: Any) -> None:
     result = dlm_export("verify", golden_bundle_path, checkpoint.path)
     assert result.exit_code == 0, result.output
-    for words in ("all modes in one batch", "end of the context", "passed fp32: largest error at most 0.0001"):
+    for words in ("all modes in one batch", "end of the context", "passed fp32: no error above what its case is allowed: 0.0001"):
         assert words in result.output
     report = json.loads(dlm_export("verify", golden_bundle_path, checkpoint.path, "--json").stdout)
     assert report["passed"]

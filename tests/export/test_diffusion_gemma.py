@@ -197,6 +197,15 @@ def test_newer_spelling_of_full_layers(folder: Path) -> None:
     assert backbone_of(folder) == plain
 
 
+def test_numbers_of_layers_are_filled_up_with_zeros(folder: Path) -> None:
+    kinds = ["sliding_attention"] * 11
+    kinds[1] = kinds[10] = "full_attention"
+    own = {layer: {"head_dim": 16} for layer in ("01", "10")}
+    set_config(folder, {"num_hidden_layers": 11, "layer_types": kinds, "per_layer_config": own}, remove=("global_head_dim",))
+    config = backbone_of(folder).config
+    assert (config.full_layers, config.full.head_dim) == ({1, 10}, 16)
+
+
 def test_defaults(folder: Path) -> None:
     set_config(folder, {"num_hidden_layers": 8}, remove=("layer_types", "rope_parameters", "global_head_dim", "num_global_key_value_heads"))
     config = backbone_of(folder).config

@@ -99,7 +99,7 @@ def test_tied_head_is_stored_once(checkpoint: Any, out: Path) -> None:
 
 def test_surplus_tensors_are_noted(checkpoint: Any, out: Path) -> None:
     checkpoint.tensors(lambda tensors: tensors.update({"extra.weight": tensors["encoder.norm.weight"].clone()}))
-    assert export_bundle(checkpoint.path, out).notes[-1].endswith("no place for were left out, 1 in all: extra.weight")
+    assert export_bundle(checkpoint.path, out).notes[-1].endswith("were left out, 1 in all: extra.weight")
 
 
 def test_int8_is_smaller(golden_checkpoint: Path, out: Path, golden_bundle_path: Path) -> None:

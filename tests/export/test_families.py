@@ -180,7 +180,8 @@ def test_block_longer_than_the_context(checkpoint: Any, out: Path) -> None:
 
 
 def test_plain_rotary_positions(checkpoint: Any) -> None:
-    checkpoint.config(rope_parameters={"rope_type": "default", "rope_theta": 1e4}, tie_word_embeddings=True)
+    checkpoint.config(rope_parameters={"rope_type": "default", "rope_theta": 1e4})
+    checkpoint.tie()
     config = config_of(checkpoint.path)
     assert config.rope_scaling is None
     assert config.query_scale_beta == 0

@@ -145,7 +145,8 @@ def full_attention(text: ConfigFields, full_layers: frozenset[int]) -> Attention
     if layers is None:
         head_dim = text.integer("global_head_dim", 512, least=2)
         return rotating(text, FULL, head_dim, text.integer("num_global_key_value_heads", kv_heads, least=1))
-    own = [layers.section(str(index)) for index in sorted(full_layers)]
+    digits = max(map(len, layers.values), default=0)  # keys are layers, with zeros in front up to the length of the longest
+    own = [layers.section(str(index).zfill(digits)) for index in sorted(full_layers)]
     first = own[0]
     alike = first is not None and all(section is not None and section.values == first.values for section in own)
     if first is None or not alike or len(layers.values) != len(own) or not set(first.values) <= {"head_dim", "num_key_value_heads"}:

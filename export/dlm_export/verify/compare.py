@@ -69,7 +69,8 @@ class Tolerance:
 
     def __str__(self) -> str:
         if self.precision == "fp32":
-            return f"fp32: largest error at most {FP32_LOGITS_ABS:g}, or {ROUNDINGS_ALLOWED} times torch's own rounding"
+            least = f"{FP32_LOGITS_ABS:g}, what a recording states, or {ROUNDINGS_ALLOWED} times torch's own rounding"
+            return f"fp32: no error above what its case is allowed: {least}"
         error, agreement = LIMITS[self.precision]
         return (
             f"{self.precision}: root mean square error at most {error:.0%} of the logits' spread in every case, "
