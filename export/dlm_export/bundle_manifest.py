@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dlm_runtime.bundle import Manifest, Source, Target
 
+from .checkpoint import CONFIG_FILE
 from .errors import CheckpointError
 from .export_options import ExportOptions
 from .exportable import Exportable
@@ -20,7 +21,7 @@ def make_manifest(source: Exportable, options: ExportOptions, precisions: Precis
     max_context = source.family.max_context(checkpoint)
     if facts.block_field and tokens.block_length > max_context:
         problem = f"is {tokens.block_length}, more than the model's {max_context} positions"
-        raise CheckpointError(checkpoint.path / "config.json", problem, WRONG_CONFIG, item=facts.block_field)
+        raise CheckpointError(checkpoint.path / CONFIG_FILE, problem, WRONG_CONFIG, item=facts.block_field)
     choices = options.checked(facts, max_context=max_context, block_length=tokens.block_length)
     caches = [backbone.cache_shape(layer) for layer in range(backbone.layers)]
     folder_name = readable(checkpoint.path.resolve().name)

@@ -65,7 +65,10 @@ def option(*names: str, text: str, panel: str | None = None, **more: Any) -> Any
 WHAT, NUMBERS, IDS = "What the bundle can do", "Precision", "Token ids, where the checkpoint says nothing or something wrong"
 
 Source = Annotated[
-    str, typer.Argument(metavar="CHECKPOINT", help="Folder with config.json and safetensors, or a Hugging Face id owner/name.")
+    str,
+    typer.Argument(
+        metavar="CHECKPOINT", help="Folder with config.json and safetensors, or a Hugging Face id: owner/name or owner/name@revision."
+    ),
 ]
 Bundle = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder that dlm-export wrote.")]
 Out = Annotated[Path, option("--out", metavar="DIR", text="Where the bundle goes; must be new or empty.")]
@@ -81,12 +84,16 @@ PrecisionOption = Annotated[
     option(
         "--precision",
         panel=NUMBERS,
-        text="Of the linear layers. int8: weights and activations; int4: weights alone. See docs/precision.md.",
+        text="Of the linear layers. int8 and int4 are weights; what is computed in depends on --target. See docs/precision.md.",
     ),
 ]
 EmbeddingPrecision = Annotated[
     EmbeddingName | None,
-    option("--embedding-precision", panel=NUMBERS, text="Of the embedding table; fp32 for int8 and int4, else as --precision."),
+    option(
+        "--embedding-precision",
+        panel=NUMBERS,
+        text="Of the embedding table; as --precision, but for int8 and int4 what the checkpoint stores (fp16 for tensorrt-rtx).",
+    ),
 ]
 HeadPrecision = Annotated[PrecisionName | None, option("--head-precision", panel=NUMBERS, text="Of the head; as --precision unless given.")]
 KeepFp32 = Annotated[

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import math
+import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +17,13 @@ if TYPE_CHECKING:  # for annotations alone: the exporter and the verifier load t
     from .inspection import Inspection
     from .verify import CaseResult, VerifyReport
     from .verify.quality_report import QualityReport
+
+
+def plain_stdout() -> Console:
+    """A console for stdout that spells out what its encoding lacks, as a pipe's on Windows does, instead of failing on it."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    return Console()
 
 
 def megabytes(size_bytes: int) -> str:
@@ -74,15 +84,25 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
 
 def verify_json(report: VerifyReport) -> dict[str, Any]:
     """Plain data of a verification."""
-    return {
+    fields = {
         "precision": report.precision,
-        "passed": report.passed,
+        "passed": report.passed if report.results else None,  # quality has no bound to be held against
         "criterion": str(report.tolerance),
         "largest_error": report.largest_error if report.results else None,
         "agreement": report.agreement if report.results else None,
         "quality": report.quality.to_json() if report.quality else None,
         "cases": [asdict(result) | {"passed": report.tolerance.passes(result)} for result in report.results],
     }
+    return finite_or_null(fields)
+
+
+def finite_or_null(value: Any) -> Any:
+    """Plain data with None in place of NaN and infinity, which JSON has no words for."""
+    if isinstance(value, dict):
+        return {name: finite_or_null(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite_or_null(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def show_verify(console: Console, report: VerifyReport) -> None:
@@ -105,7 +125,7 @@ def cases_table(report: VerifyReport) -> Table:
     for result in report.results:
         allowed = f"{result.tolerance:.1e}" if report.precision == "fp32" else "-"
         measures = (f"{result.largest_error:.1e}", allowed, f"{result.relative_error:.1e}", f"{result.agreement:.0%}")
-        table.add_row(result.name, str(result.positions), *measures, verdict(report, result))
+        table.add_row(escape(result.name), str(result.positions), *measures, verdict(report, result))
     return table
 
 

@@ -10,12 +10,12 @@ from dlm_runtime.bundle import Manifest, write_manifest
 from .bundle_manifest import MODEL_FILE, make_manifest
 from .export_options import ExportOptions
 from .exportable import Exportable
+from .families.token_files import TOKENIZER_FILE
 from .graph.step import StepSettings
 from .model_file import write_model
 from .progress import Progress, Silent
 from .rewrites import RewriteReport
 from .staging import check_apart, check_target, staged_folder
-from .tokenizer_files import TOKENIZER_FILE
 from .weights import WeightReader
 
 INLINE_LIMIT_NUMBERS = 100_000_000  # a file of its own spares memory, and beyond 2 GiB protobuf ends

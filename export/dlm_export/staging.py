@@ -16,10 +16,12 @@ from .errors import OutputError
 
 
 def check_target(target: Path, *, force: bool) -> None:
-    """Raise OutputError unless `target` is absent, an empty folder, or, with `force`, a bundle.
+    """Raise OutputError unless `target` is text, and absent, an empty folder, or, with `force`, a bundle.
 
     Forcing replaces bundles only, so that a slip of the hand cannot empty some other folder.
     """
+    if any("\ud800" <= character <= "\udfff" for character in str(target)):  # which ONNX's checker cannot open
+        raise OutputError(f"{str(target)!a} holds bytes that are no text. Choose another --out")
     if not os.path.lexists(target):
         return
     if not target.is_dir() or target.is_symlink():

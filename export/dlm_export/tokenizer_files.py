@@ -12,14 +12,11 @@ from tokenizers import Tokenizer
 
 from .checkpoint import Checkpoint
 from .errors import CheckpointError
+from .families.token_files import MAP_FILE, SAVE_AGAIN, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE
 from .template_trial import template_problem
 from .template_variables import Value, with_variables
 
-TOKENIZER_FILE = "tokenizer.json"
 TEMPLATE_FILE = "chat_template.jinja"
-CONFIG_FILE = "tokenizer_config.json"
-MAP_FILE = "special_tokens_map.json"
-SAVE_AGAIN = "Save the tokenizer again"
 OTHER_MODEL = "This tokenizer is of another model"
 TOKEN_VARIABLES = ("bos_token", "eos_token", "pad_token", "unk_token", "mask_token", "cls_token", "sep_token")
 NO_VARIABLES: Mapping[str, Value] = MappingProxyType({})
@@ -55,7 +52,7 @@ def read_tokenizer_files(checkpoint: Checkpoint, vocab_size: int, variables: Map
     template = with_variables(template, {"tools": None, "documents": None, **token_variables(checkpoint), **variables})
     if any("\ud800" <= character <= "\udfff" for character in template):  # which JSON can spell, but no UTF-8 file can hold
         raise CheckpointError(
-            checkpoint.path / CONFIG_FILE, "holds half of a surrogate pair, which is no text", SAVE_AGAIN, item="chat_template"
+            checkpoint.path / TOKENIZER_CONFIG_FILE, "holds half of a surrogate pair, which is no text", SAVE_AGAIN, item="chat_template"
         )
     problem = template_problem(template)
     notes = () if problem is None else (f"The chat template cannot be used, so prompts have to be assembled by the caller: {problem}",)
@@ -93,19 +90,19 @@ def chat_template(checkpoint: Checkpoint) -> str | None:
     text = checkpoint.text(TEMPLATE_FILE)
     if text is not None:
         return text
-    template = (checkpoint.json(CONFIG_FILE) or {}).get("chat_template")
+    template = (checkpoint.json(TOKENIZER_CONFIG_FILE) or {}).get("chat_template")
     if isinstance(template, list):
         template = next((entry.get("template") for entry in template if isinstance(entry, dict) and entry.get("name") == "default"), None)
     if template is None or isinstance(template, str):
         return template
     problem = f"is {json.dumps(template)[:60]}, expected text"
-    raise CheckpointError(checkpoint.path / CONFIG_FILE, problem, SAVE_AGAIN, item="chat_template")
+    raise CheckpointError(checkpoint.path / TOKENIZER_CONFIG_FILE, problem, SAVE_AGAIN, item="chat_template")
 
 
 def token_variables(checkpoint: Checkpoint) -> dict[str, str]:
     """The special tokens by the names that chat templates have for them; tokenizer_config.json goes before special_tokens_map.json."""
     found: dict[str, str] = {}
-    for name in (MAP_FILE, CONFIG_FILE):
+    for name in (MAP_FILE, TOKENIZER_CONFIG_FILE):
         fields = checkpoint.json(name) or {}
         for variable in TOKEN_VARIABLES:
             value = fields.get(variable)

@@ -9,14 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from dlm_export.display import cases_table, verify_json
 from dlm_export.errors import CheckpointError
 from dlm_export.export_options import ExportOptions
 from dlm_export.exporting import export_bundle
-from dlm_export.verify import verify_bundle
+from dlm_export.families import SpecialOverrides
+from dlm_export.verify import CaseResult, VerifyReport, verify_bundle
 from dlm_export.verify.cases import Case, Row
-from dlm_export.verify.compare import FP32_LOGITS_ABS
+from dlm_export.verify.compare import FP32_LOGITS_ABS, compare_case
 from dlm_export.verify.decisions import wrong_decisions
-from dlm_export.verify.session import StepAnswer, StepSession
+from dlm_export.verify.run import same_choices
+from dlm_export.verify.session import StepAnswer, StepSession, presents
+from dlm_export.verify.torch_reference import Reference, RowAnswer
 from dlm_kernels.unmask import parallel_unmask
 from dlm_runtime.bundle import Bundle, Precision, write_manifest
 from dlm_runtime.errors import BundleError, EngineError
@@ -258,3 +262,39 @@ def test_a_near_tie_may_go_either_way(answered: StepAnswer) -> None:
     commit = exact.canvas != inputs.tokens
     tied.outputs["canvas"][:] = np.where(commit, tied.outputs["sampled_ids"], inputs.tokens)
     assert wrong_decisions(tied, mask_token_id=100) == 0
+
+
+def test_fp32_counterpart_differs_in_precision_alone(golden_checkpoint: Path, tmp_path: Path) -> None:
+    special = SpecialOverrides(mask_token_id=99, eos_token_ids=(7, 8), pad_token_id=9, bos_token_id=10)
+    options = ExportOptions(precision="int8", modes=("ar",), max_context=64, block_length=4, special=special)
+    chosen = export_bundle(golden_checkpoint, tmp_path / "int8", options).manifest
+    counterpart = export_bundle(golden_checkpoint, tmp_path / "fp32", same_choices(chosen)).manifest
+    own = {"precision": "int8", "embedding_precision": chosen.embedding_precision, "name": chosen.name, "files": chosen.files}
+    assert counterpart.model_copy(update=own) == chosen
+
+
+@pytest.mark.parametrize("factor", [1.5, np.nan])
+def test_keys_and_values_count_in_every_precision(golden_bundle_path: Path, factor: float) -> None:
+    session, ids = StepSession(Bundle.load(golden_bundle_path)), np.arange(5)
+    case = Case("one row", (Row(np.empty(0, np.int64), ids, np.arange(5)),))
+    answer = session.answer(case, [()], np.random.default_rng(0))
+    present = [(key.copy(), value.copy()) for key, value in presents(answer, session.manifest.layers, 0)]
+    reference = Reference([RowAnswer(answer.outputs["logits"][0].copy(), [], present)])
+    assert VerifyReport("bf16", (compare_case(case, answer, reference, session.manifest),)).passed
+    answer.outputs["present.1.value"] *= np.float32(factor)
+    for precision in ("fp32", "bf16"):
+        assert not VerifyReport(precision, (compare_case(case, answer, reference, session.manifest),)).passed
+
+
+def test_reports_are_json_and_names_no_markup() -> None:
+    sound, broken = (CaseResult(name, 1, error, error, 0.0, True) for name, error in (("[/red]", 0.0), ("b", np.nan)))
+    for results in ((sound, broken), (broken, sound)):
+        report = VerifyReport("fp32", results)
+        assert json.loads(json.dumps(verify_json(report), allow_nan=False))["largest_error"] is None
+        assert not report.passed
+        assert cases_table(report).columns[0]._cells[0] in ("\\[/red]", "b")
+
+
+def test_recording_without_the_encoders_part(members: Callable[[str], Any]) -> None:
+    with pytest.raises(CheckpointError, match="lacks prefix_ids"):
+        verify_bundle(members("diffusion_gemma").bundle, FIXTURES / "llada")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import CONFIG_FILE, Checkpoint
 from ..errors import CheckpointError, shown
 
 REMEDY = "The config.json does not describe a checkpoint of this family"
@@ -90,4 +90,4 @@ class ConfigFields:
 
 def config_fields(checkpoint: Checkpoint) -> ConfigFields:
     """config.json as typed fields."""
-    return ConfigFields(checkpoint.path / "config.json", checkpoint.config)
+    return ConfigFields(checkpoint.path / CONFIG_FILE, checkpoint.config)

@@ -9,13 +9,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..checkpoint import Checkpoint
+from ..checkpoint import CONFIG_FILE, Checkpoint
 from ..errors import CheckpointError
 from .config_fields import ConfigFields
 from .family import FamilyFacts, SpecialOverrides, SpecialTokens
 from .token_files import ADDED_FILE, MAP_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TokenFiles, first_id, read_token_files
 
-CONFIG_FILE = "config.json"
 GENERATION_FILE = "generation_config.json"
 FLAG_OF = {role: f"--{role}-token-id" for role in ("mask", "eos", "pad", "bos")}
 

@@ -1,8 +1,8 @@
 """Recorded logits of the reference implementation (a folder with logits.npz and meta.json), played on the exported graph.
 
 A recording says who saw whom as an attention mask; the step graph is told the same by block ids and by what is in the past. This turns
-one into the other from the mask alone, so that a recording's name decides nothing. Padding is left out instead of masked, and every
-token keeps the position that was recorded for it.
+one into the other from the mask alone, so that a recording's name decides nothing but which of two bounds it has to keep. Padding is left
+out instead of masked, and every token keeps the position that was recorded for it.
 """
 
 from __future__ import annotations

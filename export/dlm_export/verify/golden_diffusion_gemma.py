@@ -6,8 +6,10 @@ import numpy as np
 from dlm_runtime.bundle import Manifest
 from numpy.typing import NDArray
 
+from ..errors import CheckpointError
 from .compare import CaseResult, compare_logits
-from .golden import GoldenCase
+from .golden import LOGITS_FILE, GoldenCase
+from .golden_arrays import COPY_AGAIN
 from .session import Arrays, StepSession
 
 Floats = NDArray[np.float32]
@@ -15,6 +17,8 @@ Floats = NDArray[np.float32]
 
 def replay_diffusion_gemma(session: StepSession, case: GoldenCase) -> CaseResult:
     """Play a case on the graph and compare the logits that count; the encoder's part shows in them."""
+    if "prefix_ids" not in case:
+        raise CheckpointError(LOGITS_FILE, "lacks prefix_ids, which this family's encoder reads", COPY_AGAIN, item=case.name)
     found, counts = play(session, case), case["compare"].astype(bool)
     return compare_logits(f"recorded {case.name}", found[counts], case["logits"][counts], tolerance=case.tolerance)
 

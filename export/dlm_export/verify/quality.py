@@ -69,7 +69,7 @@ def check_pair(bundle: Bundle, reference: Bundle) -> None:
     ours, theirs = bundle.manifest, reference.manifest
     if theirs.precision != "fp32":
         raise BundleError(reference.path, f"is {theirs.precision}", "Give the fp32 bundle of the same checkpoint to compare with")
-    for name in ("architecture", "vocab_size", "hidden_size", "layers", "block_length", "context_mask", "mask_token_id"):
+    for name in ("architecture", "vocab_size", "hidden_size", "layers", "block_length", "context_mask", "mask_token_id", "default_mode"):
         if getattr(ours, name) != getattr(theirs, name):
             problem = f"has {name}={getattr(theirs, name)!r}, {bundle.path} has {getattr(ours, name)!r}"
             raise BundleError(reference.path, problem, "Give the fp32 bundle of the same checkpoint to compare with")

@@ -83,9 +83,8 @@ class Reader:
         feed = one_row(self.manifest, token_ids, block_ids, past, window)
         try:
             answer = self.session.run(feed)
-        except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
-            problem = f"{self.session.model_path} cannot be run on token ids alone ({str(error).splitlines()[0][:200]})"
-            raise EngineError(problem, "Compare it with its checkpoint instead") from error
+        except EngineError as error:
+            raise EngineError(f"{error.problem}, given token ids alone", "Compare it with its checkpoint instead") from error
         logits = answer.outputs["logits"][0].copy()
         if not np.isfinite(logits).all():
             problem = f"{self.session.model_path} gives logits that are not finite"

@@ -13,7 +13,7 @@ from ..checkpoint import Checkpoint
 from ..errors import CheckpointError
 from ..export_options import ExportOptions
 from ..exporting import export_bundle
-from ..families import family_of
+from ..families import SpecialOverrides, family_of
 from ..loading import load_module
 from ..progress import Progress, Silent
 from ..staging import is_bundle
@@ -69,8 +69,19 @@ def quality_of(bundle: Bundle, checkpoint: Path, seed: int, progress: Progress) 
         return None
     with tempfile.TemporaryDirectory() as folder:
         reference = Path(folder) / "fp32"
-        export_bundle(checkpoint, reference, ExportOptions(context_mask=bundle.manifest.context_mask), progress=progress)
+        export_bundle(checkpoint, reference, same_choices(bundle.manifest), progress=progress)
         return compare_bundles(bundle.path, reference, seed=seed, progress=told(progress))
+
+
+def same_choices(manifest: Manifest) -> ExportOptions:
+    """The options of a bundle but for its precisions, so that these are all that its fp32 counterpart differs in."""
+    return ExportOptions(
+        modes=manifest.modes,
+        context_mask=manifest.context_mask,
+        max_context=manifest.max_context,
+        block_length=manifest.block_length,
+        special=SpecialOverrides(manifest.mask_token_id, manifest.bos_token_id, manifest.eos_token_ids, manifest.pad_token_id),
+    )
 
 
 def told(progress: Progress) -> QualityProgress:

@@ -18,6 +18,7 @@ from .cases import Case
 Floats = NDArray[np.float32]
 Past = Sequence[tuple[Floats, Floats]]  # per layer, keys and values [Hkv, p, dh]
 Arrays = dict[str, NDArray[Any]]
+SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ class StepSession:
         try:
             self._session = onnxruntime.InferenceSession(bundle.model_path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
-            raise EngineError(f"ONNX Runtime cannot load {bundle.model_path}: {error}", "Export the bundle again") from error
+            engine = bundle.manifest.targets[0].engine
+            elsewhere = "" if engine == "onnxruntime" else f" for onnxruntime: not all that is made for {engine} runs on a CPU"
+            raise EngineError(f"ONNX Runtime cannot load {bundle.model_path}: {error}", f"Export the bundle again{elsewhere}") from error
         self._output_names = [output.name for output in self._session.get_outputs()]
         self.has_roles = any(value.name == "encode" for value in self._session.get_inputs())
 
@@ -63,8 +66,13 @@ class StepSession:
         return self.run(feed | role_inputs(case, m) if self.has_roles else feed)
 
     def run(self, feed: Arrays) -> StepAnswer:
-        """Run one step from its named inputs, all outputs fetched."""
-        outputs = self._session.run(self._output_names, feed)
+        """Run one step from its named inputs, all outputs fetched. Raises EngineError where ONNX Runtime refuses them."""
+        try:
+            outputs = self._session.run(self._output_names, feed)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+            first_line = str(error).partition("\n")[0][:SHOWN_CHARACTERS]
+            problem = f"ONNX Runtime cannot run {self.model_path} on this ({first_line})"
+            raise EngineError(problem, "Give a reference that belongs to this bundle") from error
         return StepAnswer(feed, {name: np.asarray(value) for name, value in zip(self._output_names, outputs, strict=True)})
 
 
