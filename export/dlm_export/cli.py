@@ -12,6 +12,7 @@ from . import cli_options as opt
 from .cli_errors import NOT_EQUAL, reported_errors
 from .cli_progress import shown_progress
 from .default_command import DefaultCommandGroup
+from .defaults import TOP_K
 
 # The commands import what they run themselves: torch takes seconds to load, and neither --help nor inspect needs it.
 
@@ -26,7 +27,7 @@ app = typer.Typer(
     "\\[--block-length N] \\[--top-k N] \\[--mask-token-id ID] ... \\[--revision REV] \\[--name NAME] \\[--force] \\[--json]\n\n"
     "[bold]dlm-export export --help[/] explains them one by one.\n\n"
     "CHECKPOINT is a folder with config.json and safetensors, or a Hugging Face id. "
-    "Exit codes: 0 done, 1 bundle and reference differ, 2 bad input, 130 interrupted.",
+    "Exit codes: 0 done, 1 bundle and reference differ, 2 bad input, 3 a defect of dlm-export, 130 interrupted.",
     epilog="[bold]Examples[/]\n\n"
     "dlm-export my-checkpoint --out my-bundle\n\n"
     "dlm-export GSAI-ML/LLaDA-8B-Instruct --out llada --precision int4\n\n"
@@ -49,7 +50,7 @@ def export(
     context_mask: opt.ContextMaskOption = None,
     max_context: opt.MaxContext = None,
     block_length: opt.BlockLength = None,
-    top_k: opt.TopK = opt.TOP_K,
+    top_k: opt.TopK = TOP_K,
     mask_token_id: opt.MaskTokenId = None,
     eos_token_id: opt.EosTokenId = None,
     pad_token_id: opt.PadTokenId = None,

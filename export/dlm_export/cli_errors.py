@@ -15,13 +15,17 @@ from rich.markup import escape
 
 NOT_EQUAL = 1
 BAD_INPUT = 2
+DEFECT = 3
 INTERRUPTED = 130
 EXTRA_MODULES = ("torch", "onnx", "safetensors", "huggingface_hub", "onnxscript", "onnx_ir")  # what the extra `export` brings
 
 
 @contextmanager
 def reported_errors(stopped: str = "stopped") -> Iterator[None]:
-    """A foreseen error becomes one sentence on stderr and exit code 2; Ctrl-C and a polite kill leave with 130, cleaned up after."""
+    """A foreseen error becomes one sentence on stderr and exit code 2; Ctrl-C and a polite kill leave with 130, cleaned up after.
+
+    Anything else is a defect: a traceback and exit code 3, which no build system takes for "differs".
+    """
     before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
@@ -36,6 +40,10 @@ def reported_errors(stopped: str = "stopped") -> Iterator[None]:
     except MemoryError as error:
         complain("there is not enough memory for this. Close other programs, or take a machine with more")
         raise typer.Exit(BAD_INPUT) from error
+    except Exception as error:
+        Console(stderr=True).print_exception()
+        complain("this is a defect of dlm-export, not of your files. Please report it with the lines above")
+        raise typer.Exit(DEFECT) from error
     except KeyboardInterrupt:
         Console(stderr=True).print(f"interrupted; {stopped}")
         raise typer.Exit(INTERRUPTED) from None

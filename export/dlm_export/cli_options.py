@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, cast, get_args
 
 import typer
+from dlm_runtime.bundle import Mode
 
 from .errors import OptionError
 
-TOP_K = 8
-MODES = ("diffusion", "self_speculation", "ar")
+MODES = get_args(Mode)
 EXPORT_EXAMPLES = (
     "[bold]Examples[/]\n\n"
     "dlm-export my-checkpoint --out bundle                       fp32, the reference for everything else\n\n"

@@ -6,11 +6,10 @@ from dataclasses import dataclass, field
 
 from dlm_runtime.bundle import ContextMask, EngineName, Mode, Precision
 
+from .defaults import TOP_K
 from .errors import OptionError
 from .families import FamilyFacts, SpecialOverrides
 from .precision import PrecisionChoice
-
-TOP_K = 8
 
 
 @dataclass(frozen=True)

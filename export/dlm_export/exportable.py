@@ -41,9 +41,6 @@ class Exportable:
     @property
     def stored_embedding(self) -> Precision:
         """How the checkpoint stores its table of the vocabulary: its own type where that is a half, else fp32."""
-        table = (self.backbone.vocab_size, self.backbone.hidden_size)
-        for name, shape in self.backbone.tensor_shapes():
-            if shape == table:
-                key = self.family.source(name, shape, self.backbone).key
-                return STORED_PRECISION.get(self.checkpoint.entry(key).dtype, "fp32")
-        return "fp32"
+        shape = (self.backbone.vocab_size, self.backbone.hidden_size)
+        key = self.family.source(self.backbone.embedding_name, shape, self.backbone).key
+        return STORED_PRECISION.get(self.checkpoint.entry(key).dtype, "fp32")

@@ -78,7 +78,7 @@ def notes(source: Exportable, weights: WeightReader) -> tuple[str, ...]:
     found: list[str] = list(source.tokenizer.notes)
     if source.tokenizer.tokenizer_json is None:
         found.append(f"The checkpoint has no {TOKENIZER_FILE}: the bundle speaks token ids only.")
-    if source.tokenizer.chat_template is None:
+    if source.tokenizer.chat_template is None and not source.tokenizer.notes:
         found.append("The checkpoint has no chat template: prompts have to be assembled by the caller.")
     unread = source.checkpoint.unread(weights.read_keys)
     if unread:

@@ -144,6 +144,8 @@ def fetch(repository: Repository, cache: Path | None, progress: Progress) -> Res
     except Exception as error:
         problem = hub_problem(error, repository.id, repository.revision)
         raise (problem if isinstance(problem, CheckpointError) else problem.error(repository.id, "was not downloaded whole")) from None
+    if path.name != info.sha:  # what was looked at is not what came
+        raise CheckpointError(repository.id, "changed while it was being downloaded", "Try again, or give a commit as --revision")
     return ResolvedSource(path, repository.id, path.name)
 
 

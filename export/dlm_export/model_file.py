@@ -39,7 +39,7 @@ def write_model(file: Path, settings: StepSettings, weights: WeightReader, preci
         builder = GraphBuilder(data)
         build_step(settings, GraphContext(builder, weights, arithmetic))
     arithmetic.kept.check()
-    target = target_of(precisions.target, precisions.layers, lowest_opset=max(arithmetic.opset, builder.lowest_opset))
+    target = target_of(precisions.target, precisions.layers, lowest_opset=builder.lowest_opset)
     model = to_model(builder, weights.family.facts.name, opset=target.opset, ir_version=target.ir_version)
     model, rewrites = apply_rewrites(model, target)
     onnx.save_model(model, file)

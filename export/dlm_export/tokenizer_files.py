@@ -55,8 +55,10 @@ def read_tokenizer_files(checkpoint: Checkpoint, vocab_size: int, variables: Map
             checkpoint.path / TOKENIZER_CONFIG_FILE, "holds half of a surrogate pair, which is no text", SAVE_AGAIN, item="chat_template"
         )
     problem = template_problem(template)
-    notes = () if problem is None else (f"The chat template cannot be used, so prompts have to be assembled by the caller: {problem}",)
-    return TokenizerFiles(text, template, control_ids, notes)
+    if problem is None:
+        return TokenizerFiles(text, template, control_ids)
+    note = f"The chat template cannot be used and is left out, so prompts have to be assembled by the caller: {problem}"
+    return TokenizerFiles(text, None, control_ids, (note,))
 
 
 def check_tokenizer(checkpoint: Checkpoint, text: str, vocab_size: int) -> None:

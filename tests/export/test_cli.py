@@ -161,3 +161,14 @@ def test_verify_says_what_int8_changes_on_the_taverns_questions(out: Path) -> No
     assert quality["lines"]["total"] == 32
     shown = dlm_export("verify", out, TAVERN / "bundle").output
     assert f"decoded lines: {quality['lines']['changed']} of 32 changed" in shown
+
+
+def test_a_defect_is_no_difference(golden_checkpoint: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object, **options: object) -> None:
+        raise KeyError("a mistake of the program's")
+
+    monkeypatch.setattr(exporting, "export_bundle", broken)
+    result = dlm_export(golden_checkpoint, "--out", out)
+    assert result.exit_code == 3
+    assert "a mistake of the program's" in result.stderr
+    assert "this is a defect of dlm-export" in result.stderr

@@ -101,5 +101,6 @@ def test_any_block_ids_mean_what_they_say(member: Any, session: StepSession) -> 
         kept = [tuple(torch.from_numpy(array)[None] for array in pair) for pair in pasts[index]] or None
         own, positions = torch.from_numpy(ids[index : index + 1, :n]), torch.arange(p, p + n)[None]
         with torch.no_grad():
-            expected, _ = module(own, positions, mask_by_hand(block_ids[index, :n].tolist(), p), kept, **role(module, commit=True))
+            mask = mask_by_hand(block_ids[index, :n].tolist(), p)
+            expected, _ = module(own, positions, mask, kept, **role(session.has_roles, commit=True))
         np.testing.assert_allclose(logits[index, :n], expected[0].numpy(), rtol=0, atol=1e-4)

@@ -16,23 +16,23 @@ from onnx import TensorProto
 
 
 @pytest.mark.parametrize(
-    ("choice", "embedding", "head", "cache", "opset"),
+    ("choice", "embedding", "head", "cache"),
     [
-        (PrecisionChoice(), "fp32", "fp32", "float32", 18),
-        (PrecisionChoice("fp16"), "fp16", "fp16", "float32", 18),
-        (PrecisionChoice("bf16", head="int8"), "bf16", "int8", "float32", 18),
-        (PrecisionChoice("int8"), "fp32", "int8", "float32", 18),
-        (PrecisionChoice("int8", stored="bf16"), "bf16", "int8", "float32", 18),
-        (PrecisionChoice("int4", stored="bf16", target="tensorrt-rtx"), "fp16", "int4", "float16", 21),
-        (PrecisionChoice("int4", embedding="int8"), "int8", "int4", "float32", 18),
-        (PrecisionChoice("fp16", target="tensorrt-rtx"), "fp16", "fp16", "float16", 18),
-        (PrecisionChoice("bf16", target="tensorrt-rtx"), "bf16", "bf16", "bfloat16", 18),
-        (PrecisionChoice("int8", target="tensorrt-rtx"), "fp16", "int8", "float16", 21),
-        (PrecisionChoice("fp32", head="int4", target="tensorrt-rtx"), "fp32", "int4", "float32", 21),
+        (PrecisionChoice(), "fp32", "fp32", "float32"),
+        (PrecisionChoice("fp16"), "fp16", "fp16", "float32"),
+        (PrecisionChoice("bf16", head="int8"), "bf16", "int8", "float32"),
+        (PrecisionChoice("int8"), "fp32", "int8", "float32"),
+        (PrecisionChoice("int8", stored="bf16"), "bf16", "int8", "float32"),
+        (PrecisionChoice("int4", stored="bf16", target="tensorrt-rtx"), "fp16", "int4", "float16"),
+        (PrecisionChoice("int4", embedding="int8"), "int8", "int4", "float32"),
+        (PrecisionChoice("fp16", target="tensorrt-rtx"), "fp16", "fp16", "float16"),
+        (PrecisionChoice("bf16", target="tensorrt-rtx"), "bf16", "bf16", "bfloat16"),
+        (PrecisionChoice("int8", target="tensorrt-rtx"), "fp16", "int8", "float16"),
+        (PrecisionChoice("fp32", head="int4", target="tensorrt-rtx"), "fp32", "int4", "float32"),
     ],
 )
-def test_what_is_left_out(choice: PrecisionChoice, embedding: str, head: str, cache: str, opset: int) -> None:
-    assert (choice.embedding_in_use, choice.head_in_use, choice.cache, choice.arithmetic().opset) == (embedding, head, cache, opset)
+def test_what_is_left_out(choice: PrecisionChoice, embedding: str, head: str, cache: str) -> None:
+    assert (choice.embedding_in_use, choice.head_in_use, choice.cache) == (embedding, head, cache)
     fields = choice.manifest_fields()
     assert (fields["precision"], fields["embedding_precision"], fields["cache_type"]) == (choice.layers, embedding, cache)
     assert fields["head_precision"] == choice.head

@@ -82,6 +82,13 @@ def test_graph_equals_plain_arithmetic(name: str, shape: tuple[int, ...]) -> Non
     np.testing.assert_allclose(run_linear(writer, MATRIX, x), expected, rtol=0, atol=error * np.abs(expected).max())
 
 
+@pytest.mark.parametrize("name", WRITERS)
+def test_the_operator_set_that_a_layer_asks_for(name: str) -> None:
+    b = GraphBuilder()
+    WRITERS[name][0].write(b, "x", LinearWeight("y", "w", MATRIX), like=None)
+    assert b.lowest_opset == (21 if name.endswith(" weights") else 18)
+
+
 @pytest.mark.parametrize("writer", [*(writer for writer, *_ in WRITERS.values()), Int8Linear()], ids=str)
 def test_no_rows_at_all(writer: LinearWriter) -> None:
     """An expert that nobody elected."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from dlm_export.checkpoint import Checkpoint
 from dlm_export.errors import CheckpointError
+from dlm_export.families import family_of
 from dlm_export.families.config_fields import ConfigFields
 from dlm_export.families.family import SpecialOverrides, SpecialTokens
 from dlm_export.families.special_tokens import resolve_special_tokens
@@ -201,3 +203,13 @@ def test_mask_that_ends_the_text(checkpoint: Any) -> None:
 def test_golden_checkpoint(golden_checkpoint: Path) -> None:
     tokens = resolve_special_tokens(Checkpoint.open(golden_checkpoint), vocab_size=256, block_length=8)
     assert tokens == SpecialTokens(100, 1, (11,), 11, 8)
+
+
+def test_a_published_id_that_no_file_names_is_noted(golden_copy: Callable[[str], Any]) -> None:
+    folder = golden_copy("llada2")
+    folder.redraw(vocab_size=157184)
+    (folder.path / "added_tokens.json").unlink()
+    checkpoint = Checkpoint.open(folder.path)
+    tokens = family_of(checkpoint).special_tokens(checkpoint, SpecialOverrides())
+    assert tokens.mask_token_id == 156895
+    assert "mask_token_id: no file names it; the published 156895 was taken. --mask-token-id sets another." in tokens.notes

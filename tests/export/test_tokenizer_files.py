@@ -60,8 +60,9 @@ def test_tokenizer_that_cannot_be_used(checkpoint: Any, change: dict[str, Any], 
 def test_template_that_cannot_be_rendered_is_noted(checkpoint: Any) -> None:
     (checkpoint.path / "chat_template.jinja").write_text("{{ raise_exception('no system\nrole') }}", encoding="utf-8")
     files = read(checkpoint.path)
-    assert files.chat_template is not None
-    assert files.notes == ("The chat template cannot be used, so prompts have to be assembled by the caller: no system role",)
+    assert files.chat_template is None
+    reason = "prompts have to be assembled by the caller: no system role"
+    assert files.notes == (f"The chat template cannot be used and is left out, so {reason}",)
 
 
 @pytest.mark.parametrize(

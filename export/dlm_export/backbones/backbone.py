@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from ..graph.context import GraphContext
     from ..graph.step_values import StepValues
+
+KeyValue = tuple[Tensor, Tensor]  # of one layer, each [B, Hkv, P, dh]; keys are rotated
 
 
 class Backbone(Protocol):
@@ -17,7 +19,13 @@ class Backbone(Protocol):
 
     The graph's inputs and outputs are those of docs/architecture.md. Tensor names are the backbone's own; a family says where each of
     them lies in its checkpoints.
+
+    `embedding_name` is the table of token embeddings [V, D]. `has_roles` says that the torch form takes `encode`, and the graph the inputs
+    of graph/inputs.py in diffusion_gemma: tokens are then committed by an encoder and denoised by a decoder.
     """
+
+    embedding_name: ClassVar[str]
+    has_roles: ClassVar[bool]
 
     @property
     def vocab_size(self) -> int:

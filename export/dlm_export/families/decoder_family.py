@@ -29,7 +29,7 @@ class DecoderFamily:
     def backbone(self, checkpoint: Checkpoint) -> Backbone:
         """The decoder of a checkpoint. A head that is stored besides counts as tied only if it is the embedding table again."""
         config = self.denoiser_config(config_fields(checkpoint))
-        table, head = self.checkpoint_key("embed_tokens.weight"), self.checkpoint_key("head.weight")
+        table, head = self.checkpoint_key(DenoiserBackbone.embedding_name), self.checkpoint_key("head.weight")
         if config.tied and holds_another_head(checkpoint, table, head, (config.vocab_size, config.hidden_size)):
             config = replace(config, tied=False)
         return DenoiserBackbone(config)

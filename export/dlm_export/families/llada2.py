@@ -6,6 +6,7 @@ from ..backbones import Backbone
 from ..backbones.denoiser import DenoiserBackbone, DenoiserConfig, Experts
 from .config_fields import MOST_LAYERS, ConfigFields
 from .decoder_family import DecoderFamily, decoder_config
+from .expert_fields import read_experts
 from .family import FamilyFacts, TensorSource
 
 FACTS = FamilyFacts(
@@ -67,29 +68,23 @@ class Llada2(DecoderFamily):
             qkv_bias=fields.boolean("use_qkv_bias", False),
             output_bias=fields.boolean("use_bias", False),
             qk_norm=fields.boolean("use_qk_norm", True),
-            experts=read_experts(fields, frozenset(range(min(first, layers)))) if first < layers else None,
+            experts=mixture(fields, frozenset(range(min(first, layers)))) if first < layers else None,
         )
 
 
-def read_experts(fields: ConfigFields, dense: frozenset[int]) -> Experts:
-    """The mixture's numbers."""
-    size, per_token = fields.integer("moe_intermediate_size", least=1), fields.integer("num_experts_per_tok", least=1)
-    try:
-        return Experts(
-            count=fields.integer("num_experts", least=1),
-            per_token=per_token,
-            intermediate_size=size,
-            score="sigmoid",
-            score_bias=True,
-            renormalise=per_token > 1,
-            scale=fields.number("routed_scaling_factor", 1.0, above=0),
-            groups=fields.integer("n_group", 1, least=1),
-            top_groups=fields.integer("topk_group", 1, least=1),
-            shared_size=size * fields.integer("num_shared_experts", 0),
-            dense_layers=dense,
-        )
-    except ValueError as error:
-        raise fields.error("num_experts", f"does not fit: {error}") from error
+def mixture(fields: ConfigFields, dense: frozenset[int]) -> Experts:
+    """Router and shared experts, which together are as wide as so many of the others."""
+    return read_experts(
+        fields,
+        dense,
+        score="sigmoid",
+        score_bias=True,
+        renormalise=fields.integer("num_experts_per_tok") > 1,
+        scale=fields.number("routed_scaling_factor", 1.0, above=0),
+        groups=fields.integer("n_group", 1, least=1),
+        top_groups=fields.integer("topk_group", 1, least=1),
+        shared_size=fields.integer("moe_intermediate_size") * fields.integer("num_shared_experts", 0),
+    )
 
 
 FAMILY = Llada2(FACTS)

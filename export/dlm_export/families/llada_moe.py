@@ -6,6 +6,7 @@ from ..backbones.denoiser import DenoiserConfig, Experts
 from ..errors import shown
 from .config_fields import ConfigFields
 from .decoder_family import DecoderFamily, decoder_config, without_head_dim
+from .expert_fields import read_experts
 from .family import FamilyFacts
 
 FACTS = FamilyFacts(
@@ -46,22 +47,13 @@ class LladaMoe(DecoderFamily):
             qkv_bias=bias,
             output_bias=bias,
             qk_norm=fields.boolean("qk_layernorm", False),
-            experts=read_experts(fields, dense) if len(dense) < layers else None,
+            experts=mixture(fields, dense) if len(dense) < layers else None,
         )
 
 
-def read_experts(fields: ConfigFields, dense: frozenset[int]) -> Experts:
-    """The mixture's numbers."""
-    try:
-        return Experts(
-            count=fields.integer("num_experts", least=1),
-            per_token=fields.integer("num_experts_per_tok", least=1),
-            intermediate_size=fields.integer("expert_intermediate_size", least=1),
-            shared_size=fields.integer("shared_expert_intermediate_size", 0),
-            dense_layers=dense,
-        )
-    except ValueError as error:
-        raise fields.error("num_experts", f"does not fit: {error}") from error
+def mixture(fields: ConfigFields, dense: frozenset[int]) -> Experts:
+    """Experts, and where there is one the feed-forward that they share."""
+    return read_experts(fields, dense, size="expert_intermediate_size", shared_size=fields.integer("shared_expert_intermediate_size", 0))
 
 
 FAMILY = LladaMoe(FACTS)

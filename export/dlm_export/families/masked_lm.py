@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..backbones.bert import Activation
 from ..checkpoint import Checkpoint
+from ..graph.activation import Activation
 from .config_fields import ConfigFields, config_fields
 from .family import FamilyFacts, SpecialOverrides, SpecialTokens
 from .special_tokens import resolve_special_tokens

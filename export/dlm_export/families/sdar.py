@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..backbones.denoiser import DenoiserConfig, Experts
+from ..backbones.denoiser import DenoiserConfig
 from ..checkpoint import Checkpoint
 from ..errors import shown
 from .config_fields import MOST_LAYERS, ConfigFields
 from .decoder_family import DecoderFamily, decoder_config
+from .expert_fields import read_experts
 from .family import FamilyFacts, SpecialOverrides, SpecialTokens
 
 BLOCK_FIELD = "block_size"
@@ -56,27 +57,15 @@ class SdarMoe(Sdar):
             raise fields.error("mlp_only_layers", f"is {shown(listed)}, expected a list of layers")
         dense = frozenset(index for index in range(layers) if index in listed or (index + 1) % every)
         config = qwen3_config(fields, intermediate_size=fields.integer("intermediate_size", least=1) if dense else 1)
-        return replace(config, experts=read_experts(fields, dense)) if len(dense) < layers else config
+        if len(dense) == layers:
+            return config
+        return replace(config, experts=read_experts(fields, dense, renormalise=fields.boolean("norm_topk_prob", False)))
 
 
 def qwen3_config(fields: ConfigFields, **switches: int) -> DenoiserConfig:
     """A Qwen3: biases only where `attention_bias` says so, norms of queries and keys."""
     bias = fields.boolean("attention_bias", False)
     return decoder_config(fields, head_dim=128, qkv_bias=bias, output_bias=bias, qk_norm=True, **switches)
-
-
-def read_experts(fields: ConfigFields, dense: frozenset[int]) -> Experts:
-    """The mixture's numbers."""
-    try:
-        return Experts(
-            count=fields.integer("num_experts", least=1),
-            per_token=fields.integer("num_experts_per_tok", least=1),
-            intermediate_size=fields.integer("moe_intermediate_size", least=1),
-            renormalise=fields.boolean("norm_topk_prob", False),
-            dense_layers=dense,
-        )
-    except ValueError as error:
-        raise fields.error("num_experts", f"does not fit: {error}") from error
 
 
 DENSE = Sdar(FACTS)

@@ -64,16 +64,18 @@ def resolve_special_tokens(
     pad_default: int | None = None,
     bos_default: int | None = None,
     mask_required: bool = True,
+    defaults_follow: bool = True,
 ) -> SpecialTokens:
     """The special tokens of a checkpoint.
 
     `*_names` are spellings in the order in which they are tried; `stop_names` are tokens that end a turn: those the tokenizer knows are
     put behind the end-of-text ids, unless the caller gave these. `text_config` is a section of config.json to be read before its top
     level. `mask_required=False` is for families that denoise from random tokens: the tokenizer is then not asked for a mask, and none is
-    fine. A missing pad id is the first end-of-text id. Notes say where the checkpoint's files disagree. Raises CheckpointError where an id
-    is missing, malformed or beyond `vocab_size`.
+    fine. `defaults_follow=False` says that the defaults are ids of a published vocabulary, which this one need not be, so that taking one
+    is noted; else they follow from its size. A missing pad id is the first end-of-text id. Notes say where the checkpoint's files
+    disagree. Raises CheckpointError where an id is missing, malformed or beyond `vocab_size`.
     """
-    search = Search(checkpoint, vocab_size, text_config, read_token_files(checkpoint))
+    search = Search(checkpoint, vocab_size, text_config, read_token_files(checkpoint), note_defaults=not defaults_follow)
     mask = search.find(Wanted("mask", one(overrides.mask_token_id), mask_names, one(mask_default), in_tokenizer=mask_required))
     eos = search.find(Wanted("eos", overrides.eos_token_ids or (), eos_names, one(eos_default)))
     pad = search.find(Wanted("pad", one(overrides.pad_token_id), pad_names, one(pad_default)))
@@ -110,13 +112,17 @@ def family_tokens(checkpoint: Checkpoint, facts: FamilyFacts, overrides: Special
         stop_names=facts.stop_names,
         mask_default=facts.published_mask_id,
         eos_default=facts.published_eos_id,
+        defaults_follow=False,
     )
 
 
 class Search:
     """Looks ids up in one checkpoint, and keeps a note of every disagreement."""
 
-    def __init__(self, checkpoint: Checkpoint, vocab_size: int, text_config: ConfigFields | None, files: TokenFiles) -> None:
+    def __init__(
+        self, checkpoint: Checkpoint, vocab_size: int, text_config: ConfigFields | None, files: TokenFiles, *, note_defaults: bool = False
+    ) -> None:
+        self._note_defaults = note_defaults
         self._checkpoint, self._vocab_size, self._files = checkpoint, vocab_size, files
         root = ConfigFields(checkpoint.path / CONFIG_FILE, checkpoint.config)
         generation = ConfigFields(checkpoint.path / GENERATION_FILE, checkpoint.json(GENERATION_FILE) or {})
@@ -129,7 +135,7 @@ class Search:
             return self._checked(Finding(wanted.override, self._checkpoint.path, FLAG_OF[wanted.role]), "Give an id of the vocabulary")
         findings = [*with_every_end(list(self._configured(wanted))), *(self._spelled(wanted) if wanted.in_tokenizer else ())]
         if not findings:
-            return wanted.default if all(item < self._vocab_size for item in wanted.default) else ()
+            return self._published(wanted)
         used, *others = findings
         ids = self._checked(used, f"Correct it, or give {FLAG_OF[wanted.role]}")
         differing = [str(other) for other in others if not set(other.ids) <= set(ids)]
@@ -137,6 +143,15 @@ class Search:
             said = " and ".join(dict.fromkeys(differing))
             self.notes.append(f"{wanted.field} is {used}, against {said}. {FLAG_OF[wanted.role]} sets another.")
         return ids
+
+    def _published(self, wanted: Wanted) -> tuple[int, ...]:
+        """The family's own id, if it has one and this vocabulary is large enough for it."""
+        if not wanted.default or not all(item < self._vocab_size for item in wanted.default):
+            return ()
+        if self._note_defaults:
+            said = ", ".join(str(item) for item in wanted.default)
+            self.notes.append(f"{wanted.field}: no file names it; the published {said} was taken. {FLAG_OF[wanted.role]} sets another.")
+        return wanted.default
 
     def stop_ids(self, names: tuple[str, ...]) -> tuple[int, ...]:
         """Ids of those spellings that the tokenizer files know and the model has."""

@@ -3,8 +3,20 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 from .builder import GraphBuilder
+
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
+
+
+def build_activation(b: GraphBuilder, x: str, name: str, kind: Activation) -> str:
+    """The function of a kind."""
+    if kind == "relu":
+        return b.op("Relu", [x], name)
+    if kind == "silu":
+        return silu(b, x, name)
+    return gelu(b, x, name, tanh=kind == "gelu_tanh")
 
 
 def silu(b: GraphBuilder, x: str, name: str) -> str:

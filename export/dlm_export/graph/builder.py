@@ -15,6 +15,7 @@ from .weight_file import WeightFile
 
 Shape = Sequence[int | str]
 LOWEST_OPSET = 18
+MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
 SMALLEST_STORED_OUTSIDE = 1024  # numbers; smaller tensors stay in the graph, where shape inference can see them
 SPELLED_OUT_ITEMS = 8  # constants up to this size carry their numbers in their names
 

@@ -8,17 +8,14 @@ from dlm_kernels.unmask.function import DOMAIN, DOMAIN_VERSION, unmask_functions
 from onnx import ModelProto, TensorProto, helper
 
 from ..backbones import Backbone
-from .builder import GraphBuilder
+from .builder import MICROSOFT, GraphBuilder
 from .context import GraphContext
 from .mask import build_visible
 from .step_values import StepValues
 from .window import Window, build_window
 
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
-
-
 NO_MASK_TOKEN = -1
-MICROSOFT = "com.microsoft"  # ONNX Runtime's own operators
 
 
 @dataclass(frozen=True)

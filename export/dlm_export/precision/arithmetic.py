@@ -12,21 +12,18 @@ from .float32 import Float32Linear
 from .kept_layers import KeptLayers
 from .linear import LinearWriter
 
-OPSET = 18
-
 
 @dataclass(frozen=True)
 class Arithmetic:
     """One precision. Norms, softmax, rotary tables, routers and the unmasking are float32 in all of them.
 
-    `cache_type` is the ONNX type of keys, values and attention products, `opset` the lowest that has the element types used.
+    `cache_type` is the ONNX type of keys, values and attention products.
     """
 
     linear: LinearWriter = field(default_factory=Float32Linear)
     head: LinearWriter | None = None
     embedding: EmbeddingWriter = field(default_factory=StoredEmbedding)
     cache_type: int = TensorProto.FLOAT
-    opset: int = OPSET
     kept: KeptLayers = field(default_factory=KeptLayers)
 
     def writer(self, weight: LinearWeight) -> LinearWriter:

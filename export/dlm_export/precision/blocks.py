@@ -15,7 +15,7 @@ from ..weights import StackedWeight
 from .rounding import row_chunks
 
 BLOCK = 32
-BLOCKS_OPSET = 21  # the first whose DequantizeLinear has blocks and 4-bit integers
+DEQUANTIZE_OPSET = 21  # the first whose DequantizeLinear has blocks, 4-bit integers and scales in halves
 LOWEST, HIGHEST = -8, 7
 SMALLEST_SCALE = 2.0**-24  # the smallest half above zero
 # Cutting off the outermost numbers, or leaving the last step unused, often rounds the others better than the peak's own scale does.
@@ -97,7 +97,7 @@ def stored_blocks(b: GraphBuilder, weight: StackedWeight, scale_type: DTypeLike)
             scales.append(blocks.scales.T)
             yield packed(np.ascontiguousarray(blocks.values.reshape(weight.size_out, padded_in).T).reshape(-1))
 
-    b.require_opset(BLOCKS_OPSET)
+    b.require_opset(DEQUANTIZE_OPSET)
     shape = (weight.count, padded_in, weight.size_out)
     values = b.stacked_weight(f"{weight.initializer}.int4", rounded(), shape, TensorProto.INT4)
     scale = b.weight(f"{weight.initializer}.block_scale", np.stack(scales))  # [E, blocks, out]

@@ -9,7 +9,7 @@ from dlm_runtime.bundle import CacheType, EngineName, Precision
 from onnx import TensorProto
 
 from ..errors import OptionError
-from .arithmetic import OPSET, Arithmetic
+from .arithmetic import Arithmetic
 from .embedding import DequantizedEmbedding, EmbeddingWriter, Int8Embedding, StoredEmbedding
 from .float32 import Float32Linear
 from .float_types import BF16, FP16, FP32
@@ -19,7 +19,6 @@ from .int8 import Int8Linear
 from .kept_layers import KeptLayers
 from .linear import LinearWriter
 from .stored_half import StoredHalfLinear
-from .weight_only import OPSET as WEIGHT_ONLY_OPSET
 from .weight_only import Int4WeightLinear, Int8WeightLinear
 
 LINEAR: dict[EngineName, dict[Precision, LinearWriter]] = {
@@ -102,13 +101,11 @@ class PrecisionChoice:
     def arithmetic(self) -> Arithmetic:
         """How the graph is written; made anew for every graph, as it remembers which layers it was asked about."""
         writers = LINEAR[self.target]
-        weight_only = self.target == "tensorrt-rtx" and {self.layers, self.head_in_use} & {"int8", "int4"}
         return Arithmetic(
             linear=writers[self.layers],
             head=writers[self.head_in_use],
             embedding=EMBEDDING[self.target][self.embedding_in_use],
             cache_type=CACHE_ONNX[self.cache],
-            opset=WEIGHT_ONLY_OPSET if weight_only else OPSET,
             kept=KeptLayers(self.kept),
         )
 

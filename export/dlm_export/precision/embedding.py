@@ -12,9 +12,7 @@ from onnx import TensorProto
 from ..graph.builder import GraphBuilder
 from ..weights import Floats
 from .float_types import FP32, FloatType
-from .rounding import SMALLEST_PEAK, row_chunks
-
-ROW_LIMIT = 127
+from .rounding import INT8_LIMIT, SMALLEST_PEAK, row_chunks
 
 
 class EmbeddingWriter(Protocol):
@@ -46,7 +44,7 @@ def quantize_rows(table: Floats) -> tuple[NDArray[np.int8], NDArray[np.float32]]
     scales = np.empty((len(table), 1), np.float32)
     for rows in row_chunks(*table.shape):
         peaks = np.abs(table[rows]).max(axis=1, keepdims=True)
-        scales[rows] = np.maximum(peaks, SMALLEST_PEAK) / np.float32(ROW_LIMIT)
+        scales[rows] = np.maximum(peaks, SMALLEST_PEAK) / np.float32(INT8_LIMIT)
         values[rows] = np.rint(table[rows] / scales[rows])
     return values, scales
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph.builder import GraphBuilder
+from ..graph.builder import MICROSOFT, GraphBuilder
 from ..weights import LinearWeight, StackedWeight
 from .blocks import BLOCK, LOWEST, packed, quantize_blocks, stored_blocks, whole_blocks
 
-DOMAIN = "com.microsoft"
 INT8_ACTIVATIONS = 4  # accuracy_level: whole-number products of 8-bit activations, one scale per block and row of them
 
 
@@ -29,7 +28,7 @@ class Int4Linear:
             "MatMulNBits",
             [x, values, scales],
             weight.node,
-            domain=DOMAIN,
+            domain=MICROSOFT,
             K=size_in,
             N=size_out,
             bits=4,

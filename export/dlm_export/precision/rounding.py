@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 SMALLEST_PEAK = np.float32(1e-12)  # keeps the scale of numbers that are all zero above zero
+INT8_LIMIT = 127  # as far below zero as above: -128 stays unused
 CHUNK_NUMBERS = 1 << 24
 
 

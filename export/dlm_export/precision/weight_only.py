@@ -10,13 +10,10 @@ from onnx import TensorProto
 
 from ..graph.builder import GraphBuilder
 from ..weights import Floats, LinearWeight, StackedWeight
-from .blocks import BLOCK, SMALLEST_SCALE, packed, quantize_blocks, stored_blocks, whole_blocks
+from .blocks import BLOCK, DEQUANTIZE_OPSET, SMALLEST_SCALE, packed, quantize_blocks, stored_blocks, whole_blocks
 from .float_types import FP16
 from .half import half_product, narrow_input
-from .rounding import row_chunks
-
-OPSET = 21  # the first whose DequantizeLinear has blocks, 4-bit integers and scales in halves
-INT8_LIMIT = 127
+from .rounding import INT8_LIMIT, row_chunks
 
 
 @dataclass(frozen=True)
@@ -25,6 +22,7 @@ class Int8WeightLinear:
 
     def write(self, b: GraphBuilder, x: str, weight: LinearWeight, *, like: str | None) -> str:
         """See `LinearWriter.write`."""
+        b.require_opset(DEQUANTIZE_OPSET)
         values, scales = quantize_columns(weight.matrix)
         stored = [b.weight(f"{weight.initializer}.int8", values), b.weight(f"{weight.initializer}.scale", scales)]
         matrix = b.op("DequantizeLinear", stored, f"{weight.node}.weight", axis=1)
@@ -32,6 +30,7 @@ class Int8WeightLinear:
 
     def write_stacked(self, b: GraphBuilder, x: str, weight: StackedWeight) -> str:
         """See `LinearWriter.write_stacked`. A scale for each output of each expert makes blocks as long as the input."""
+        b.require_opset(DEQUANTIZE_OPSET)
         scales: list[np.ndarray] = []
 
         def rounded() -> Iterator[np.ndarray]:
@@ -66,6 +65,7 @@ class Int4WeightLinear:
 
     def write(self, b: GraphBuilder, x: str, weight: LinearWeight, *, like: str | None) -> str:
         """See `LinearWriter.write`."""
+        b.require_opset(DEQUANTIZE_OPSET)
         size_in, size_out = weight.matrix.shape
         rounded = quantize_blocks(weight.matrix, np.float16)
         padded_in = rounded.blocks * BLOCK

@@ -6,6 +6,7 @@ from typing import get_args
 
 from dlm_runtime.bundle import EngineName, Precision
 
+from ..graph.builder import LOWEST_OPSET
 from ..rewrites.attention import AttentionKernels, attention
 from ..rewrites.gelu import ERF_GELU, TANH_GELU
 from ..rewrites.rms_normalization import RMS_NORMALIZATION
@@ -13,7 +14,6 @@ from .target import AppliedRewrite, ExportTarget
 
 TARGET_NAMES: tuple[EngineName, ...] = get_args(EngineName)
 
-LOWEST_OPSET = 18
 RTX_OPSET = 23  # RMSNormalization came with it
 
 # What TensorRT for RTX 1.7.1.116 has kernels for. Not among RTX_REWRITES: where one network has 5 or more of these operators and a

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from statistics import median
 
 import numpy as np
 from dlm_runtime.bundle import Manifest, Precision
@@ -21,9 +22,11 @@ FP32_LOGITS_ABS = 1e-4
 # times as far from each other as torch is from float64; a real mistake is off by hundreds of times as much.
 ROUNDINGS_ALLOWED = 8
 SMALLEST_SPREAD = 1e-12  # of logits that are all equal
-# Of the lower precisions: most relative error in any case, least agreement over all. They tell rounding from mistakes, on random tokens
-# and also in random models of a few thousand numbers, which rounding disturbs far more than trained ones. A wrong graph comes to about
-# 1.4 and 0. How good a bundle is on real text, quality.py says.
+# Of the lower precisions: most relative error of the median case, least agreement over all. They tell rounding from mistakes, on random
+# tokens and also in random models of a few thousand numbers, which rounding disturbs far more than trained ones. A single case may be
+# further off, as a router that rounding tips sends a token to another expert. A wrong graph comes to about 1.4 and 0. How good a bundle is
+# on real text, quality.py says.
+MOST_OF_ANY_CASE = 1.0
 LIMITS: dict[Precision, tuple[float, float]] = {"fp16": (0.02, 0.9), "bf16": (0.1, 0.85), "int8": (0.3, 0.75), "int4": (0.75, 0.25)}
 COARSENESS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "int4")
 
@@ -61,14 +64,18 @@ class Tolerance:
             return False
         if self.precision == "fp32":
             return result.largest_error <= result.tolerance
-        limit = LIMITS[self.precision][0]
-        return result.relative_error <= limit and result.cache_relative_error <= limit
+        return max(result.relative_error, result.cache_relative_error) <= MOST_OF_ANY_CASE
 
     def passes_all(self, results: list[CaseResult]) -> bool:
         """Whether a whole report is; agreement is judged over all positions, as single cases are short."""
+        if not all(self.passes(result) for result in results):
+            return False
+        if self.precision == "fp32":
+            return True
+        most_error, least_agreement = LIMITS[self.precision]
         agreement = sum(r.agreement * r.positions for r in results) / max(sum(r.positions for r in results), 1)
-        enough = self.precision == "fp32" or agreement >= LIMITS[self.precision][1]
-        return enough and all(self.passes(result) for result in results)
+        medians = (median(r.relative_error for r in results), median(r.cache_relative_error for r in results))
+        return agreement >= least_agreement and max(medians) <= most_error
 
     def __str__(self) -> str:
         if self.precision == "fp32":
@@ -76,8 +83,8 @@ class Tolerance:
             return f"fp32: no error above what its case is allowed: {least}"
         error, agreement = LIMITS[self.precision]
         return (
-            f"{self.precision}: root mean square error at most {error:.0%} of the spread in every case, of logits and of keys and values, "
-            f"likeliest token kept at {agreement:.0%} of all positions"
+            f"{self.precision}: root mean square error of logits, keys and values at most {error:.0%} of their spread in the median case "
+            f"and {MOST_OF_ANY_CASE:.0%} in any, likeliest token kept at {agreement:.0%} of all positions"
         )
 
 

@@ -49,9 +49,10 @@ def verify_bundle(
     if is_bundle(folder):
         return VerifyReport(precision, quality=compare_bundles(bundle_path, folder, seed=seed, progress=told(progress)))
     checkpoint = Checkpoint.open(folder)
-    check_same_sizes(checkpoint, family_of(checkpoint).backbone(checkpoint), bundle.manifest)
+    backbone = family_of(checkpoint).backbone(checkpoint)
+    check_same_sizes(checkpoint, backbone, bundle.manifest)
     progress.stage("comparing with torch")
-    results = tuple(compare_with_torch(StepSession(bundle), checkpoint, seed))
+    results = tuple(compare_with_torch(StepSession(bundle), checkpoint, seed, has_roles=backbone.has_roles))
     return VerifyReport(precision, results, quality_of(bundle, folder, seed, progress))
 
 
@@ -89,13 +90,13 @@ def told(progress: Progress) -> QualityProgress:
     return lambda sentence, done, total: progress.stage(f"{sentence}, {done} of {total}")
 
 
-def compare_with_torch(session: StepSession, checkpoint: Checkpoint, seed: int) -> list[CaseResult]:
+def compare_with_torch(session: StepSession, checkpoint: Checkpoint, seed: int, *, has_roles: bool) -> list[CaseResult]:
     """Random rows of every mode through the graph and through the plain torch module."""
     module = load_module(checkpoint)
     cases = mode_cases(session.manifest, seed=seed)
     with suitable_threads(module):
         measure = coarsest_precision(session.manifest) == "fp32"
-        references = reference_answers(module, cases, measure_rounding=measure)
+        references = reference_answers(module, cases, has_roles=has_roles, measure_rounding=measure)
     return [run_case(session, case, reference, seed) for case, reference in zip(cases, references, strict=True)]
 
 

@@ -11,8 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ..backbones.denoiser.module import KeyValue
-from ..backbones.diffusion_gemma import DiffusionGemma
+from ..backbones.backbone import KeyValue
 from .cases import Case, Row
 
 Floats = NDArray[np.float32]
@@ -48,20 +47,21 @@ def suitable_threads(module: nn.Module) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def reference_answers(module: nn.Module, cases: Sequence[Case], *, measure_rounding: bool) -> list[Reference]:
+def reference_answers(module: nn.Module, cases: Sequence[Case], *, has_roles: bool, measure_rounding: bool) -> list[Reference]:
     """Answer all cases in float32, and again in float64 where the rounding is wanted.
 
     The model itself is widened for that and narrowed afterwards, which loses nothing, rather than copied.
     """
-    plain = [[torch_answer(module, row) for row in case.rows] for case in cases]
+
+    def answers_of(case: Case) -> list[RowAnswer]:
+        return [torch_answer(module, row, has_roles=has_roles) for row in case.rows]
+
+    plain = [answers_of(case) for case in cases]
     if not measure_rounding:
         return [Reference(answers) for answers in plain]
     module.double()
     try:
-        return [
-            Reference(answers, max(distance(answer, torch_answer(module, row)) for answer, row in zip(answers, case.rows, strict=True)))
-            for answers, case in zip(plain, cases, strict=True)
-        ]
+        return [Reference(answers, max(map(distance, answers, answers_of(case)))) for answers, case in zip(plain, cases, strict=True)]
     finally:
         module.float()
 
@@ -74,24 +74,24 @@ def distance(one: RowAnswer, other: RowAnswer) -> float:
 
 
 @torch.no_grad()
-def torch_answer(module: nn.Module, row: Row) -> RowAnswer:
+def torch_answer(module: nn.Module, row: Row, *, has_roles: bool) -> RowAnswer:
     """Commit the past, then forward the query against it."""
     positions = torch.from_numpy(row.positions)[None]
     past_size, query_size = len(row.past_ids), len(row.query_ids)
     past: list[KeyValue] | None = None
     if past_size:
         mask = seen(row.past_blocks)[None, None]
-        _, past = module(torch.from_numpy(row.past_ids)[None], positions[:, :past_size], mask, **role(module, commit=True))
+        _, past = module(torch.from_numpy(row.past_ids)[None], positions[:, :past_size], mask, **role(has_roles, commit=True))
     everything = torch.ones(query_size, past_size, dtype=torch.bool)
     mask = torch.cat((everything, seen(row.block_ids)), dim=1)[None, None]
     query = torch.from_numpy(row.query_ids)[None]
-    logits, present = module(query, positions[:, past_size:], mask, past, **role(module, commit=row.commit))
+    logits, present = module(query, positions[:, past_size:], mask, past, **role(has_roles, commit=row.commit))
     return RowAnswer(logits[0].numpy(), to_arrays(past or []), to_arrays(present))
 
 
-def role(module: nn.Module, *, commit: bool) -> dict[str, bool]:
-    """The argument that tells an encoder's pass from a decoder's, for the one backbone that has both."""
-    return {"encode": commit} if isinstance(module, DiffusionGemma) else {}
+def role(has_roles: bool, *, commit: bool) -> dict[str, bool]:
+    """The argument that tells an encoder's pass from a decoder's, where a backbone has both."""
+    return {"encode": commit} if has_roles else {}
 
 
 def seen(block_ids: NDArray[np.int64]) -> torch.Tensor:

@@ -1,18 +1,11 @@
-"""Activation functions of the encoders, for torch and for the graph."""
+"""Activation functions of the encoders in torch; graph/activation.py has them for the graph."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...graph.activation import gelu, silu
-
-if TYPE_CHECKING:
-    from ...graph.builder import GraphBuilder
-
-Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
+from ...graph.activation import Activation
 
 
 def activate(x: Tensor, kind: Activation) -> Tensor:
@@ -22,12 +15,3 @@ def activate(x: Tensor, kind: Activation) -> Tensor:
     if kind == "silu":
         return F.silu(x)
     return F.gelu(x, approximate="tanh" if kind == "gelu_tanh" else "none")
-
-
-def build_activation(b: GraphBuilder, x: str, name: str, kind: Activation) -> str:
-    """The function on a value of the graph."""
-    if kind == "relu":
-        return b.op("Relu", [x], name)
-    if kind == "silu":
-        return silu(b, x, name)
-    return gelu(b, x, name, tanh=kind == "gelu_tanh")

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .activation import Activation
+from ...graph.activation import Activation
 
+EMBEDDING = "word_embeddings.weight"  # the table of token embeddings
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
@@ -45,7 +46,7 @@ class BertConfig:
     def tensor_shapes(self) -> Shapes:
         """Every tensor with its shape, one by one."""
         width, ffn = self.hidden_size, self.intermediate_size
-        yield "word_embeddings.weight", (self.vocab_size, width)
+        yield EMBEDDING, (self.vocab_size, width)
         yield "position_embeddings.weight", (self.positions, width)
         yield "token_type_embeddings.weight", (self.token_types, width)
         yield from norm_shapes("embedding_norm", width)

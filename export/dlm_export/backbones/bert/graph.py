@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from ...graph.activation import build_activation
 from ...graph.attention import build_attention
 from ...graph.context import GraphContext
 from ...graph.mask import additive_bias
 from ...graph.norm import build_layer_norm
 from ...graph.step_values import StepValues
-from .activation import build_activation
-from .config import BertConfig
+from .config import EMBEDDING, BertConfig
 from .transform import build_transform
 
 
@@ -29,7 +29,7 @@ def build_embeddings(g: GraphContext, config: BertConfig) -> str:
     # Tokens lie inside the table, as max_context says; the padding behind a row's last token need not, and must not fail the step.
     inside = b.op("Min", ["position_ids", b.constant(config.positions - 1)], "position_embeddings.inside")
     positions = b.op("Gather", [table_key, inside], "position_embeddings")
-    words = g.embedding("word_embeddings.weight", "input_ids", "word_embeddings")
+    words = g.embedding(EMBEDDING, "input_ids", "word_embeddings")
     return build_layer_norm(g, "embedding_norm", b.op("Add", [words, positions], "embeddings"), config.norm_eps, bias=True)
 
 
@@ -58,4 +58,4 @@ def build_head(g: GraphContext, config: BertConfig, x: str) -> str:
     """`x` [B, W, D] -> `logits` [B, W, V]."""
     transformed = build_transform(g, x, config.activation, bias=True)
     normed = build_layer_norm(g, "transform_norm", transformed, config.norm_eps, bias=True)
-    return g.head(normed, "word_embeddings.weight" if config.tied else "head.weight", bias="head.bias")
+    return g.head(normed, EMBEDDING if config.tied else "head.weight", bias="head.bias")

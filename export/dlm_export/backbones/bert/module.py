@@ -5,11 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..backbone import KeyValue
 from ..denoiser import grouped_attention
 from .activation import activate
 from .config import BertConfig
-
-KeyValue = tuple[Tensor, Tensor]  # each [B, H, P, dh]
 
 
 class Layer(nn.Module):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ...graph.activation import Activation, build_activation
 from ...graph.context import GraphContext
-from .activation import Activation, build_activation
 
 
 def build_transform(g: GraphContext, x: str, activation: Activation, *, bias: bool) -> str:

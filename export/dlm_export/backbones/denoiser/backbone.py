@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -11,7 +12,7 @@ from ...graph.context import GraphContext
 from ...graph.mask import additive_bias
 from ...graph.norm import build_rms_norm
 from ...graph.step_values import StepValues
-from .config import DenoiserConfig
+from .config import EMBEDDING, DenoiserConfig
 from .graph.layer import build_layer
 from .graph.rotary import build_rotary
 from .module import Denoiser
@@ -24,6 +25,8 @@ class DenoiserBackbone:
     """See `Backbone`. Tensor names are those of `Denoiser`."""
 
     config: DenoiserConfig
+    embedding_name: ClassVar[str] = EMBEDDING
+    has_roles: ClassVar[bool] = False
 
     @property
     def vocab_size(self) -> int:
@@ -52,7 +55,7 @@ class DenoiserBackbone:
     def tensor_shapes(self) -> Shapes:
         """Embedding, layers, final norm, head."""
         c = self.config
-        yield "embed_tokens.weight", (c.vocab_size, c.hidden_size)
+        yield EMBEDDING, (c.vocab_size, c.hidden_size)
         for layer in range(c.layers):
             for norm in ("input_layernorm", "post_attention_layernorm"):
                 yield f"layers.{layer}.{norm}.weight", (c.hidden_size,)
@@ -71,7 +74,7 @@ class DenoiserBackbone:
         c = self.config
         bias = additive_bias(g.b, step.visible, query_groups=c.heads // c.kv_heads)
         rotary = build_rotary(g.b, c)
-        x = g.embedding("embed_tokens.weight", "input_ids", "embed_tokens")
+        x = g.embedding(EMBEDDING, "input_ids", "embed_tokens")
         for layer in range(c.layers):
             x = build_layer(g, c, layer, x, rotary, bias)
         return x
@@ -79,7 +82,7 @@ class DenoiserBackbone:
     def build_logits(self, g: GraphContext, x: str) -> str:
         """Final norm and head; a tied head is the embedding table again."""
         normed = build_rms_norm(g, "norm", x, self.config.norm_eps)
-        return g.head(normed, "embed_tokens.weight" if self.config.tied else "head.weight")
+        return g.head(normed, EMBEDDING if self.config.tied else "head.weight")
 
 
 def attention_shapes(c: DenoiserConfig, at: str) -> Shapes:

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from .rope import RopeScaling, plain_inverse_frequencies
 
+EMBEDDING = "embed_tokens.weight"  # the table of token embeddings
+
 
 @dataclass(frozen=True)
 class Experts:

@@ -9,10 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..backbone import KeyValue
 from .config import DenoiserConfig, inverse_frequencies
 from .experts import GatedMLP, MixtureOfExperts
-
-KeyValue = tuple[Tensor, Tensor]  # each [B, Hkv, P, dh]
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

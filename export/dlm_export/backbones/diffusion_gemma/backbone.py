@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
@@ -38,6 +39,8 @@ class DiffusionGemmaBackbone:
     """
 
     config: DiffusionGemmaConfig
+    embedding_name: ClassVar[str] = TABLE
+    has_roles: ClassVar[bool] = True
 
     @property
     def vocab_size(self) -> int:

@@ -11,11 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backbone import KeyValue
 from ..denoiser import RMSNorm
 from .config import AttentionKind, DiffusionGemmaConfig
 from .layers import Layer, unit_rms
-
-KeyValue = tuple[Tensor, Tensor]  # each [B, Hkv, P, dh]; sliding and full layers differ in Hkv and dh
 
 
 class SelfConditioning(nn.Module):

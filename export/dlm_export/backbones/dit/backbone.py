@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
 from ...graph.context import GraphContext
 from ...graph.step_values import StepValues
-from .config import DitConfig
+from .config import EMBEDDING, DitConfig
 from .graph import build_blocks, build_output_layer
 from .module import DitModule
 
@@ -19,6 +20,8 @@ class DitBackbone:
     """See `Backbone`. Tensor names are those of `DitModule`."""
 
     config: DitConfig
+    embedding_name: ClassVar[str] = EMBEDDING
+    has_roles: ClassVar[bool] = False
 
     @property
     def vocab_size(self) -> int:

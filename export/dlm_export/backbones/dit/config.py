@@ -8,6 +8,7 @@ from dataclasses import dataclass
 NORM_EPS = 1e-5
 MLP_RATIO = 4
 TIMESTEP_SIZE = 256  # entries of the sinusoidal timestep embedding, cosines first
+EMBEDDING = "vocab_embed.embedding"  # the table of token embeddings
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class DitConfig:
     def tensor_shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         """Every tensor with its shape, under the names of the published code less its `backbone.`, one by one."""
         width, ffn, cond = self.hidden_size, self.intermediate_size, self.cond_size
-        yield "vocab_embed.embedding", (self.vocab_size, width)
+        yield EMBEDDING, (self.vocab_size, width)
         yield "rotary_emb.inv_freq", (self.head_size // 2,)
         if self.adaln:
             yield from linear_shapes("sigma_map.mlp.0", cond, TIMESTEP_SIZE)

@@ -6,18 +6,19 @@ from ...graph.activation import gelu
 from ...graph.attention import build_attention
 from ...graph.context import GraphContext
 from ...graph.mask import additive_bias
+from ...graph.rotary import RotaryTables, build_rotary, head_scale, rotate
 from ...graph.step_values import StepValues
-from .config import DitConfig
+from .config import EMBEDDING, DitConfig
 from .modulation import Modulations
-from .rotary import RotaryTables, build_rotary, rotate
 
 
 def build_blocks(g: GraphContext, config: DitConfig, step: StepValues) -> str:
     """Embedding and all layers, float32 [B, L, D]."""
     bias = additive_bias(g.b, step.visible)
-    tables = build_rotary(g, config)
+    scale = g.b.weight("rotary.head_scale", head_scale(config.heads, config.heads, config.head_size))
+    tables = build_rotary(g.b, g.values("rotary_emb.inv_freq")).scaled(g.b, scale)
     modulations = Modulations(g, config)
-    x = g.embedding("vocab_embed.embedding", "input_ids", "vocab_embed")
+    x = g.embedding(EMBEDDING, "input_ids", "vocab_embed")
     for layer in range(config.layers):
         at = f"blocks.{layer}"
         attention, feed_forward = modulations.block(layer)
@@ -36,7 +37,7 @@ def build_heads(g: GraphContext, config: DitConfig, layer: int, x: str, tables: 
     qkv_flat = g.linear(f"{at}_qkv", x)
     qkv = b.op("Reshape", [qkv_flat, b.constant([0, 0, 3 * heads, head_size])], f"{at}.qkv")
     qk, v = b.split(qkv, [2 * heads, heads], [f"{at}.qk", f"{at}.v"], axis=2)
-    q, k = b.split(rotate(b, qk, tables, head_size, at), [heads, heads], [f"{at}.q", f"{at}.k"], axis=2)
+    q, k = b.split(rotate(b, qk, tables, at), [heads, heads], [f"{at}.q", f"{at}.k"], axis=2)
     return build_attention(g, layer, q, k, v, bias, at=at)
 
 

@@ -9,9 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..backbone import KeyValue
 from .config import NORM_EPS, TIMESTEP_SIZE, DitConfig
-
-KeyValue = tuple[Tensor, Tensor]  # each [B, H, L, dh]
 
 
 class Norm(nn.Module):

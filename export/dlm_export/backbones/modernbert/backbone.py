@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import nn
 
 from ...graph.context import GraphContext
 from ...graph.step_values import StepValues
-from .config import ModernBertConfig
+from .config import EMBEDDING, ModernBertConfig
 from .graph import build_encoder, build_head
 from .module import ModernBert
 
@@ -19,6 +20,8 @@ class ModernBertBackbone:
     """See `Backbone`. Tensor names are those of `ModernBert`."""
 
     config: ModernBertConfig
+    embedding_name: ClassVar[str] = EMBEDDING
+    has_roles: ClassVar[bool] = False
 
     @property
     def vocab_size(self) -> int:

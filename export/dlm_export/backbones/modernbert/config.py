@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..bert.activation import Activation
+from ...graph.activation import Activation
 
+EMBEDDING = "embeddings.weight"  # the table of token embeddings
 Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
@@ -63,7 +64,7 @@ class ModernBertConfig:
     def tensor_shapes(self) -> Shapes:
         """Every tensor with its shape, one by one. The first layer has no norm before its attention."""
         width, ffn = self.hidden_size, self.intermediate_size
-        yield "embeddings.weight", (self.vocab_size, width)
+        yield EMBEDDING, (self.vocab_size, width)
         yield from node_shapes("embedding_norm", (width,), bias=self.norm_bias)
         for layer in range(self.layers):
             at = f"layers.{layer}"

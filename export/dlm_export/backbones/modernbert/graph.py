@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from ...graph.activation import build_activation
 from ...graph.attention import build_attention
 from ...graph.context import GraphContext
 from ...graph.norm import build_layer_norm
+from ...graph.rotary import rotate
 from ...graph.step_values import StepValues
-from ..bert.activation import build_activation
 from ..bert.transform import build_transform
-from .config import ModernBertConfig
+from .config import EMBEDDING, ModernBertConfig
 from .surroundings import Surroundings, SurroundingsWriter
 
 
 def build_encoder(g: GraphContext, config: ModernBertConfig, step: StepValues) -> str:
     """Embeddings and all layers, float32 [B, L, D], before the final norm."""
     surroundings = SurroundingsWriter(g.b, config, step)
-    x = build_norm(g, config, "embedding_norm", g.embedding("embeddings.weight", "input_ids", "embeddings"))
+    x = build_norm(g, config, "embedding_norm", g.embedding(EMBEDDING, "input_ids", "embeddings"))
     for layer in range(config.layers):
         x = build_layer(g, config, layer, x, surroundings.of(layer))
     return x
@@ -46,11 +47,7 @@ def build_self_attention(g: GraphContext, config: ModernBertConfig, layer: int, 
     qk_flat, v_flat = b.split(qkv, [2 * heads * dh, heads * dh], [f"{at}.qk_flat", f"{at}.v_flat"])
     qk = b.op("Reshape", [qk_flat, b.constant([0, 0, 2 * heads, dh])], f"{at}.qk")
     v = b.op("Reshape", [v_flat, b.constant([0, 0, heads, dh])], f"{at}.v")
-    first, second = b.split(qk, [dh // 2] * 2, [f"{at}.first_half", f"{at}.second_half"])
-    swapped = b.op("Concat", [second, first], f"{at}.swapped_halves", axis=-1)
-    along = b.op("Mul", [qk, surroundings.cos], f"{at}.times_cos")
-    rotated = b.op("Add", [along, b.op("Mul", [swapped, surroundings.sin], f"{at}.times_sin")], f"{at}.rotated")
-    q, k = b.split(rotated, [heads] * 2, [f"{at}.q_rotated", f"{at}.k_rotated"], axis=2)
+    q, k = b.split(rotate(b, qk, surroundings.rotary, at), [heads] * 2, [f"{at}.q_rotated", f"{at}.k_rotated"], axis=2)
     return build_attention(g, layer, q, k, v, surroundings.bias, at=at)
 
 
@@ -58,4 +55,4 @@ def build_head(g: GraphContext, config: ModernBertConfig, x: str) -> str:
     """`x` [B, W, D] -> `logits` [B, W, V]: final norm, dense layer, norm, head."""
     transformed = build_transform(g, build_norm(g, config, "final_norm", x), config.head_activation, bias=config.head_bias)
     normed = build_norm(g, config, "transform_norm", transformed)
-    return g.head(normed, "embeddings.weight" if config.tied else "head.weight", bias="head.bias" if config.decoder_bias else None)
+    return g.head(normed, EMBEDDING if config.tied else "head.weight", bias="head.bias" if config.decoder_bias else None)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..backbone import KeyValue
 from ..bert.activation import activate
 from ..denoiser import grouped_attention, rotate
 from ..denoiser.rope import plain_inverse_frequencies
 from .config import ModernBertConfig
 
-KeyValue = tuple[Tensor, Tensor]  # each [B, H, P, dh]; keys are rotated
 Surroundings = tuple[Tensor, Tensor, Tensor]  # cos, sin [B, 1, L, dh / 2] and additive mask [B, 1, L, P + L] of a kind of layer
 
 

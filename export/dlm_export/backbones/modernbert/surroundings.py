@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from ...graph.builder import GraphBuilder
 from ...graph.mask import additive_bias
+from ...graph.rotary import RotaryTables, build_rotary, head_scale
 from ...graph.step_values import StepValues
 from ..denoiser.rope import plain_inverse_frequencies
 from .config import ModernBertConfig
@@ -15,14 +14,9 @@ from .config import ModernBertConfig
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Values of the graph: rotary tables `cos` and `sin` float32 [B, L, 2 H, dh], and the mask `bias` [B, 1, L, L + P].
+    """Rotary tables [B, L, 2 H, dh], and the mask as a value of the graph, [B, 1, L, L + P]."""
 
-    The first H heads are queries; their entries carry 1 / sqrt(dh), so that attention scores need no scaling of their own. The first half
-    of `sin` is negated: rotated = x * cos + swapped_halves(x) * sin.
-    """
-
-    cos: str
-    sin: str
+    rotary: RotaryTables
     bias: str
 
 
@@ -41,25 +35,16 @@ class SurroundingsWriter:
         if local not in self._written:
             name, theta = ("local", self.config.local_theta) if local else ("global", self.config.global_theta)
             visible = build_neighbourhood(self.b, self.config, self.step) if local else self.step.visible
-            cos, sin = build_tables(self.b, self.config, theta, f"rotary.{name}")
-            self._written[local] = Surroundings(cos, sin, additive_bias(self.b, visible, name=f"mask.{name}"))
+            tables = build_tables(self.b, self.config, theta, f"rotary.{name}")
+            self._written[local] = Surroundings(tables, additive_bias(self.b, visible, name=f"mask.{name}"))
         return self._written[local]
 
 
-def build_tables(b: GraphBuilder, config: ModernBertConfig, theta: float, name: str) -> tuple[str, str]:
-    """Cosines and sines of `position_ids`, angles in float32."""
-    positions = b.shared("Cast", ["position_ids"], "rotary.positions", to=1)
-    column = b.shared("Unsqueeze", [positions, b.constant([2, 3])], "rotary.column")  # [B, L, 1, 1]
-    frequencies = b.weight(f"{name}.inv_freq", plain_inverse_frequencies(theta, config.head_dim).numpy())
-    angles = b.op("Mul", [column, frequencies], f"{name}.angles")  # [B, L, 1, dh / 2]
-    cos_half = b.op("Cos", [angles], f"{name}.cos_half")
-    sin_half = b.op("Sin", [angles], f"{name}.sin_half")
-    cos = b.op("Concat", [cos_half, cos_half], f"{name}.cos_full", axis=-1)
-    sin = b.op("Concat", [b.op("Neg", [sin_half], f"{name}.sin_negated"), sin_half], f"{name}.sin_full", axis=-1)
-    scale = np.ones((2 * config.heads, 1), np.float32)
-    scale[: config.heads] = config.head_dim**-0.5
-    scale_key = b.weight(f"{name}.head_scale", scale)
-    return b.op("Mul", [cos, scale_key], f"{name}.cos"), b.op("Mul", [sin, scale_key], f"{name}.sin")
+def build_tables(b: GraphBuilder, config: ModernBertConfig, theta: float, name: str) -> RotaryTables:
+    """Tables of queries and keys, [B, L, 2 H, dh]."""
+    frequencies = plain_inverse_frequencies(theta, config.head_dim).numpy()
+    scale = b.weight(f"{name}.head_scale", head_scale(config.heads, config.heads, config.head_dim))
+    return build_rotary(b, frequencies, name=name).scaled(b, scale)
 
 
 def build_neighbourhood(b: GraphBuilder, config: ModernBertConfig, step: StepValues) -> str:

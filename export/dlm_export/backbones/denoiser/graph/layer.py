@@ -1,46 +1,31 @@
-"""Gated feed-forward and one pre-norm decoder layer."""
+"""Feed-forward and one pre-norm decoder layer."""
 
 from __future__ import annotations
 
-from ....graph.activation import silu
 from ....graph.context import GraphContext
+from ....graph.gated_mlp import build_experts_mlp, build_gated_mlp
 from ....graph.norm import build_rms_norm
-from ..config import DenoiserConfig, Experts
+from ....graph.rotary import RotaryTables
+from ..config import DenoiserConfig
 from .experts import build_mixture
-from .rotary import RotaryTables
 from .self_attention import build_self_attention
-
-
-def build_gated_mlp(g: GraphContext, at: str, x: str, size: int, *, bias: bool = False) -> str:
-    """SwiGLU feed-forward, gate and up in one product: [B, L, D] -> [B, L, D]."""
-    b = g.b
-    both = g.fused_linear(f"{at}.gate_up_proj", [f"{at}.gate_proj", f"{at}.up_proj"], x, bias=bias)
-    gate, up = b.split(both, [size] * 2, [f"{at}.gate", f"{at}.up"])
-    return g.linear(f"{at}.down_proj", b.op("Mul", [silu(b, gate, f"{at}.gate_silu"), up], f"{at}.gated"), bias=bias)
-
-
-def build_experts_mlp(g: GraphContext, at: str, x: str, experts: Experts) -> str:
-    """The same of every expert on rows of its own: [E, C, D] -> [E, C, D]."""
-    b = g.b
-    both = g.stacked_linear(f"{at}.gate_up_proj", experts.count, lambda e: [f"{at}.{e}.gate_proj", f"{at}.{e}.up_proj"], x)
-    gate, up = b.split(both, [experts.intermediate_size] * 2, [f"{at}.gate", f"{at}.up"])
-    gated = b.op("Mul", [silu(b, gate, f"{at}.gate_silu"), up], f"{at}.gated")
-    return g.stacked_linear(f"{at}.down_proj", experts.count, lambda e: [f"{at}.{e}.down_proj"], gated)
 
 
 def build_feed_forward(g: GraphContext, config: DenoiserConfig, layer: int, x: str) -> str:
     """Dense, or a mixture of experts with what they share."""
     at, experts = f"layers.{layer}.mlp", config.experts_of(layer)
     if experts is None:
-        return build_gated_mlp(g, at, x, config.intermediate_size, bias=config.mlp_bias)
+        return build_gated_mlp(g, at, x, config.intermediate_size, "silu", bias=config.mlp_bias)
 
     def mlp(rows: str) -> str:
-        return build_experts_mlp(g, f"{at}.experts", rows, experts)
+        own = f"{at}.experts"
+        size, parts = experts.intermediate_size, ("gate_proj", "up_proj")
+        return build_experts_mlp(g, own, rows, size, "silu", count=experts.count, gate_up=lambda e: [f"{own}.{e}.{part}" for part in parts])
 
     mixed = build_mixture(g, experts, at, x, mlp)
     if not experts.shared_size:
         return mixed
-    shared = build_gated_mlp(g, f"{at}.shared_experts", x, experts.shared_size)
+    shared = build_gated_mlp(g, f"{at}.shared_experts", x, experts.shared_size, "silu")
     return g.b.op("Add", [mixed, shared], f"{at}.with_shared")
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ....graph.attention import build_attention
-from ....graph.builder import GraphBuilder
 from ....graph.context import GraphContext
 from ....graph.norm import rms_norm
+from ....graph.rotary import RotaryTables, rotate
 from ..config import DenoiserConfig
-from .rotary import RotaryTables
 
 
 def build_self_attention(g: GraphContext, config: DenoiserConfig, layer: int, x: str, rotary: RotaryTables, bias: str) -> str:
@@ -21,7 +20,7 @@ def build_self_attention(g: GraphContext, config: DenoiserConfig, layer: int, x:
     qk = b.op("Reshape", [qk_flat, b.constant([0, 0, heads + kv_heads, dh])], f"{at}.qk")
     if config.qk_norm:
         qk = rms_norm(g, qk, qk_weight(g, config, at), config.norm_eps, f"{at}.qk_norm")
-    q, k = b.split(rotate(b, qk, rotary, config, at), [heads, kv_heads], [f"{at}.q_rotated", f"{at}.k_rotated"], axis=2)
+    q, k = b.split(rotate(b, qk, rotary, at), [heads, kv_heads], [f"{at}.q_rotated", f"{at}.k_rotated"], axis=2)
     v = b.op("Reshape", [v_flat, b.constant([0, 0, kv_heads, dh])], f"{at}.v")
     joined = build_attention(g, layer, q, k, v, bias, at=at)
     return g.linear(f"{at}.o_proj", joined, bias=config.output_bias)
@@ -32,14 +31,3 @@ def qk_weight(g: GraphContext, config: DenoiserConfig, at: str) -> str:
     of_queries = np.repeat(g.values(f"{at}.q_norm.weight")[None], config.heads, axis=0)
     of_keys = np.repeat(g.values(f"{at}.k_norm.weight")[None], config.kv_heads, axis=0)
     return g.b.weight(f"{at}.qk_norm.weight", np.concatenate((of_queries, of_keys)))
-
-
-def rotate(b: GraphBuilder, x: str, rotary: RotaryTables, config: DenoiserConfig, at: str) -> str:
-    """Rotary embedding, halves convention, of queries and keys together: [B, L, H + Hkv, dh]. What does not turn meets a sine of 0."""
-    half, rest = config.turning // 2, config.head_dim - config.turning
-    parts = [f"{at}.first_half", f"{at}.second_half", *([f"{at}.not_turning"] if rest else [])]
-    first, second, *others = b.split(x, [half, half, *([rest] if rest else [])], parts)
-    swapped = b.op("Concat", [second, first, *others], f"{at}.swapped_halves", axis=-1)
-    along = b.op("Mul", [x, rotary.cos], f"{at}.times_cos")
-    across = b.op("Mul", [swapped, rotary.sin], f"{at}.times_sin")
-    return b.op("Add", [along, across], f"{at}.rotated")

@@ -11,6 +11,7 @@ from .feed_forward import build_gated_mlp
 from .inputs import Roles
 
 TABLE = "embed_tokens.weight"
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 def build_embedding(g: GraphContext, config: DiffusionGemmaConfig, roles: Roles) -> str:
@@ -36,8 +37,10 @@ def build_expected(g: GraphContext, config: DiffusionGemmaConfig) -> str:
     b, at = g.b, "self_conditioning"
     probabilities = b.op("Softmax", ["self_conditioning"], f"{at}.probabilities", axis=-1)
     stored = b.initializers.get(g.weights.key(TABLE))
-    if stored is not None and stored.data_type == TensorProto.FLOAT:
-        mean = b.op("MatMul", [probabilities, stored.name], f"{at}.mean")
+    if stored is not None and stored.data_type in FLOATS:
+        plain = stored.data_type == TensorProto.FLOAT
+        table = stored.name if plain else b.op("Cast", [stored.name], f"{at}.table", to=TensorProto.FLOAT)
+        mean = b.op("MatMul", [probabilities, table], f"{at}.mean")
     else:  # the look-up has the table in another form, which no product can take
         rows = b.op("Reshape", [probabilities, b.constant([-1, config.vocab_size])], f"{at}.probability_rows")
         counts = b.op("Shape", ["self_conditioning"], f"{at}.counts", start=0, end=2)

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from ....graph.activation import gelu
+from ....graph import gated_mlp
+from ....graph.activation import Activation
 from ....graph.context import GraphContext
 from ....graph.norm import rms_norm
 from ...denoiser.graph.experts import mix_experts, top
 from ..config import DiffusionGemmaConfig
 
+ACTIVATION: Activation = "gelu_tanh"
+
 
 def build_gated_mlp(g: GraphContext, at: str, x: str, size: int, *, rows: bool = False) -> str:
-    """GELU-gated feed-forward, gate and up in one product: [B, L, D] -> [B, L, D], or [N, D] -> [N, D] of loose rows."""
-    both = g.fused_linear(f"{at}.gate_up_proj", [f"{at}.gate_proj", f"{at}.up_proj"], x, rows=rows)
-    return g.linear(f"{at}.down_proj", gate_up(g, at, both, size), rows=rows)
-
-
-def gate_up(g: GraphContext, at: str, both: str, size: int) -> str:
-    """Gate and up side by side -> their gated product."""
-    b = g.b
-    gate, up = b.split(both, [size] * 2, [f"{at}.gate", f"{at}.up"])
-    return b.op("Mul", [gelu(b, gate, f"{at}.gate_gelu", tanh=True), up], f"{at}.gated")
+    """The feed-forward with this network's activation."""
+    return gated_mlp.build_gated_mlp(g, at, x, size, ACTIVATION, rows=rows)
 
 
 def build_mixture(g: GraphContext, config: DiffusionGemmaConfig, layer: int, routed: str, x: str) -> str:
@@ -29,10 +24,8 @@ def build_mixture(g: GraphContext, config: DiffusionGemmaConfig, layer: int, rou
     at = f"layers.{layer}"
 
     def mlp(rows: str) -> str:
-        own = f"{at}.experts"
-        both = g.stacked_linear(f"{own}.gate_up_proj", config.experts, lambda e: [f"{own}.{e}.gate_up_proj"], rows)
-        gated = gate_up(g, own, both, config.expert_size)
-        return g.stacked_linear(f"{own}.down_proj", config.experts, lambda e: [f"{own}.{e}.down_proj"], gated)
+        own, size, count = f"{at}.experts", config.expert_size, config.experts
+        return gated_mlp.build_experts_mlp(g, own, rows, size, ACTIVATION, count=count, gate_up=lambda e: [f"{own}.{e}.gate_up_proj"])
 
     ids, weights = build_router(g, config, f"{at}.router", routed)
     count, per_token = config.experts, config.experts_per_token

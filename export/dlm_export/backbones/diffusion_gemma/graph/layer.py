@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ....graph.context import GraphContext
 from ....graph.norm import build_rms_norm
+from ....graph.rotary import RotaryTables
 from ..config import DiffusionGemmaConfig
 from .feed_forward import build_gated_mlp, build_mixture
 from .inputs import Roles
-from .rotary import RotaryTables
 from .self_attention import build_self_attention
 
 

@@ -7,8 +7,8 @@ import numpy as np
 from ....graph.attention import build_attention
 from ....graph.context import GraphContext
 from ....graph.norm import rms_norm
+from ....graph.rotary import RotaryTables, rotate
 from ..config import DiffusionGemmaConfig
-from .rotary import RotaryTables, rotate
 
 
 def build_self_attention(g: GraphContext, config: DiffusionGemmaConfig, layer: int, x: str, rotary: RotaryTables, bias: str) -> str:
@@ -24,7 +24,7 @@ def build_self_attention(g: GraphContext, config: DiffusionGemmaConfig, layer: i
     else:
         qk, v = b.split(normed, [heads + kv_heads, kv_heads], [f"{at}.qk", f"{at}.v"], axis=2)
     weighted = b.op("Mul", [qk, qk_weight(g, heads, kv_heads, at)], f"{at}.qk_weighted")
-    q, k = b.split(rotate(b, weighted, rotary, dh, at), [heads, kv_heads], [f"{at}.q_rotated", f"{at}.k_rotated"], axis=2)
+    q, k = b.split(rotate(b, weighted, rotary, at), [heads, kv_heads], [f"{at}.q_rotated", f"{at}.k_rotated"], axis=2)
     return g.linear(f"{at}.o_proj", build_attention(g, layer, q, k, v, bias, at=at))
 
 
