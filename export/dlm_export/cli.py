@@ -32,6 +32,7 @@ app = typer.Typer(
     "dlm-export my-checkpoint --out my-bundle\n\n"
     "dlm-export GSAI-ML/LLaDA-8B-Instruct --out llada --precision int4\n\n"
     "dlm-export my-checkpoint --out my-small-bundle --precision int8 --keep-fp32 'layers.0.*'\n\n"
+    "dlm-export families\n\n"
     "dlm-export inspect my-bundle\n\n"
     "dlm-export verify my-bundle my-checkpoint",
 )
@@ -93,6 +94,18 @@ def export(
         typer.echo(json.dumps(export_json(report), indent=2))
     else:
         show_export(plain_stdout(), report)
+
+
+@app.command()
+def families(as_json: opt.Json = False) -> None:
+    """List the architectures that can be exported, as config.json spells them, and how each of them decodes."""
+    with reported_errors():
+        from .display import families_json, plain_stdout, show_families
+
+        if as_json:
+            typer.echo(json.dumps(families_json(), indent=2))
+        else:
+            show_families(plain_stdout())
 
 
 @app.command()

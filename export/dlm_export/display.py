@@ -54,6 +54,32 @@ def show_export(console: Console, report: ExportReport) -> None:
         console.print(f"[yellow]note[/] {escape(note)}", soft_wrap=True)
 
 
+def families_json() -> list[dict[str, Any]]:
+    """Plain data of every family, in the order in which they are registered."""
+    from .families import FAMILIES
+
+    return [
+        {
+            "architecture": family.facts.architecture,
+            "name": family.facts.name,
+            "context_masks": list(family.facts.context_masks),
+            "logit_shift": family.facts.logit_shift,
+            "modes": list(family.facts.modes),
+        }
+        for family in FAMILIES.values()
+    ]
+
+
+def show_families(console: Console) -> None:
+    """A row per architecture."""
+    table = Table(box=None, pad_edge=False)
+    for heading in ("architecture", "context", "shift", "modes"):
+        table.add_column(heading, overflow="fold")
+    for family in families_json():
+        table.add_row(family["architecture"], " or ".join(family["context_masks"]), str(family["logit_shift"]), ", ".join(family["modes"]))
+    console.print(table)
+
+
 def fields_table(title: str, rows: list[tuple[str, str]]) -> Table:
     """Two columns without lines."""
     table = Table(title=escape(title), title_justify="left", title_style="bold", show_header=False, box=None, pad_edge=False)

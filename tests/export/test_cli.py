@@ -172,3 +172,18 @@ def test_a_defect_is_no_difference(golden_checkpoint: Path, out: Path, monkeypat
     assert result.exit_code == 3
     assert "a mistake of the program's" in result.stderr
     assert "this is a defect of dlm-export" in result.stderr
+
+
+def test_families_are_listed() -> None:
+    listed = json.loads(dlm_export("families", "--json").stdout)
+    assert len(listed) == 16
+    dream = next(family for family in listed if family["architecture"] == "DreamModel")
+    assert dream == {
+        "architecture": "DreamModel",
+        "name": "dream",
+        "context_masks": ["bidirectional"],
+        "logit_shift": 1,
+        "modes": ["diffusion"],
+    }
+    shown = dlm_export("families").output
+    assert all(family["architecture"] in shown for family in listed)
