@@ -10,38 +10,17 @@ from torch import nn
 
 from ...graph.context import GraphContext
 from ...graph.step_values import StepValues
+from ..backbone import Backbone
 from .config import EMBEDDING, BertConfig
 from .graph import build_encoder, build_head
 from .module import Bert
 
 
 @dataclass(frozen=True)
-class BertBackbone:
+class BertBackbone(Backbone[BertConfig]):
     """See `Backbone`. Tensor names are those of `Bert`."""
 
-    config: BertConfig
     embedding_name: ClassVar[str] = EMBEDDING
-    has_roles: ClassVar[bool] = False
-
-    @property
-    def vocab_size(self) -> int:
-        """V."""
-        return self.config.vocab_size
-
-    @property
-    def hidden_size(self) -> int:
-        """D."""
-        return self.config.hidden_size
-
-    @property
-    def layers(self) -> int:
-        """Encoder layers."""
-        return self.config.layers
-
-    @property
-    def heads(self) -> int:
-        """Query heads, each with keys of its own."""
-        return self.config.heads
 
     def cache_shape(self, layer: int) -> tuple[int, int]:
         """The same in every layer."""

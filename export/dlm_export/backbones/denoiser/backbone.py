@@ -12,6 +12,7 @@ from ...graph.context import GraphContext
 from ...graph.mask import additive_bias
 from ...graph.norm import build_rms_norm
 from ...graph.step_values import StepValues
+from ..backbone import Backbone
 from .config import EMBEDDING, DenoiserConfig
 from .graph.layer import build_layer
 from .graph.rotary import build_rotary
@@ -21,32 +22,10 @@ Shapes = Iterator[tuple[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
-class DenoiserBackbone:
+class DenoiserBackbone(Backbone[DenoiserConfig]):
     """See `Backbone`. Tensor names are those of `Denoiser`."""
 
-    config: DenoiserConfig
     embedding_name: ClassVar[str] = EMBEDDING
-    has_roles: ClassVar[bool] = False
-
-    @property
-    def vocab_size(self) -> int:
-        """V."""
-        return self.config.vocab_size
-
-    @property
-    def hidden_size(self) -> int:
-        """D."""
-        return self.config.hidden_size
-
-    @property
-    def layers(self) -> int:
-        """Decoder layers."""
-        return self.config.layers
-
-    @property
-    def heads(self) -> int:
-        """Query heads."""
-        return self.config.heads
 
     def cache_shape(self, layer: int) -> tuple[int, int]:
         """The same in every layer."""

@@ -11,6 +11,7 @@ from torch import nn
 from ...graph.context import GraphContext
 from ...graph.norm import build_rms_norm
 from ...graph.step_values import StepValues
+from ..backbone import Backbone
 from .config import DiffusionGemmaConfig
 from .graph.embedding import TABLE, build_embedding
 from .graph.inputs import declare_inputs
@@ -32,35 +33,14 @@ LAYER_NORMS = (
 
 
 @dataclass(frozen=True)
-class DiffusionGemmaBackbone:
+class DiffusionGemmaBackbone(Backbone[DiffusionGemmaConfig]):
     """See `Backbone`. Tensor names are those of `DiffusionGemma`, whose torch form also takes the role and the self-conditioning.
 
     The graph has inputs of its own, see graph/inputs.py. Columns of the past are counted from the first encoded token.
     """
 
-    config: DiffusionGemmaConfig
     embedding_name: ClassVar[str] = TABLE
     has_roles: ClassVar[bool] = True
-
-    @property
-    def vocab_size(self) -> int:
-        """V."""
-        return self.config.vocab_size
-
-    @property
-    def hidden_size(self) -> int:
-        """D."""
-        return self.config.hidden_size
-
-    @property
-    def layers(self) -> int:
-        """Layers, sliding and full ones."""
-        return self.config.layers
-
-    @property
-    def heads(self) -> int:
-        """Query heads, the same in every layer."""
-        return self.config.heads
 
     def cache_shape(self, layer: int) -> tuple[int, int]:
         """Differs between sliding and full layers."""
