@@ -50,6 +50,9 @@ class StepSession:
         self.model_path = bundle.model_path
         options = onnxruntime.SessionOptions()
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would slow torch down
+        if self.manifest.targets[0].engine != "onnxruntime":
+            # Its own fusions round where another engine does not: DequantizeLinear and MatMul become a product of rounded activations.
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
             self._session = onnxruntime.InferenceSession(bundle.model_path, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
