@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from .progress import SILENT
 from .progress import Progress as Told
-from .progress import Silent
 
 
 class Bar:
@@ -34,7 +34,7 @@ class Bar:
 def shown_progress(sentence: str, *, quiet: bool) -> Iterator[Told]:
     """A bar, unless output is for machines or goes to a file."""
     if quiet or not sys.stderr.isatty():
-        yield Silent()
+        yield SILENT
         return
     columns = (
         SpinnerColumn(),

@@ -85,3 +85,6 @@ class ExportOptions:
     def precisions(self, stored: Precision = "fp32") -> PrecisionChoice:
         """Which precision each part gets, `stored` being that of the checkpoint's embedding. OptionError where it cannot be."""
         return PrecisionChoice(self.precision, self.embedding_precision, self.head_precision, self.kept_layers, self.target, stored)
+
+
+DEFAULT_OPTIONS = ExportOptions()

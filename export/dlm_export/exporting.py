@@ -8,12 +8,12 @@ from pathlib import Path
 from dlm_runtime.bundle import Manifest, write_manifest
 
 from .bundle_manifest import MODEL_FILE, make_manifest
-from .export_options import ExportOptions
+from .export_options import DEFAULT_OPTIONS, ExportOptions
 from .exportable import Exportable
 from .families.token_files import TOKENIZER_FILE
 from .graph.step import StepSettings
 from .model_file import write_model
-from .progress import Progress, Silent
+from .progress import SILENT, Progress
 from .rewrites import RewriteReport
 from .staging import check_apart, check_target, staged_folder
 from .weights import WeightReader
@@ -42,10 +42,10 @@ class ExportReport:
 def export_bundle(
     checkpoint_path: str | Path,
     out: str | Path,
-    options: ExportOptions = ExportOptions(),  # noqa: B008 (frozen)
+    options: ExportOptions = DEFAULT_OPTIONS,
     *,
     force: bool = False,
-    progress: Progress = Silent(),  # noqa: B008 (stateless)
+    progress: Progress = SILENT,
 ) -> ExportReport:
     """Write the bundle of a checkpoint to `out`, whole or not at all.
 

@@ -25,3 +25,6 @@ class Silent:
 
     def advance(self, size_bytes: int) -> None:
         """See `Progress.advance`."""
+
+
+SILENT = Silent()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -16,6 +16,7 @@ from dlm_export.graph.builder import GraphBuilder
 from dlm_export.graph.context import GraphContext
 from dlm_export.graph.step import StepSettings, build_step, to_model
 from dlm_export.precision import Arithmetic
+from dlm_export.weights import WeightReader
 from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
@@ -58,7 +59,7 @@ class DrawnWeights:
     def session(self) -> onnxruntime.InferenceSession:
         """The step graph of these weights."""
         builder = GraphBuilder()
-        build_step(StepSettings(1, 3), GraphContext(builder, self, Arithmetic()))  # type: ignore[arg-type]
+        build_step(StepSettings(1, 3), GraphContext(builder, cast(WeightReader, self), Arithmetic()))
         model = to_model(builder, "decoder", opset=builder.lowest_opset, ir_version=10)
         onnx.checker.check_model(model, full_check=True)
         options = onnxruntime.SessionOptions()

@@ -45,6 +45,9 @@ class SpecialOverrides:
     pad_token_id: int | None = None
 
 
+NO_OVERRIDES = SpecialOverrides()
+
+
 @dataclass(frozen=True)
 class FamilyFacts:
     """The constants of a family that no config.json carries.

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..checkpoint import CONFIG_FILE, Checkpoint
 from ..errors import CheckpointError
 from .config_fields import ConfigFields
-from .family import FamilyFacts, SpecialOverrides, SpecialTokens
+from .family import NO_OVERRIDES, FamilyFacts, SpecialOverrides, SpecialTokens
 from .token_files import ADDED_FILE, MAP_FILE, TOKENIZER_CONFIG_FILE, TOKENIZER_FILE, TokenFiles, first_id, read_token_files
 
 GENERATION_FILE = "generation_config.json"
@@ -52,7 +52,7 @@ def resolve_special_tokens(
     *,
     vocab_size: int,
     block_length: int,
-    overrides: SpecialOverrides = SpecialOverrides(),  # noqa: B008 (frozen)
+    overrides: SpecialOverrides = NO_OVERRIDES,
     text_config: ConfigFields | None = None,
     mask_names: tuple[str, ...] = (),
     eos_names: tuple[str, ...] = (),

@@ -15,7 +15,7 @@ from ..export_options import ExportOptions
 from ..exporting import export_bundle
 from ..families import SpecialOverrides, family_of
 from ..loading import load_module
-from ..progress import Progress, Silent
+from ..progress import SILENT, Progress
 from ..staging import is_bundle
 from .cases import Case, mode_cases
 from .compare import CaseResult, VerifyReport, coarsest_precision, compare_case
@@ -33,7 +33,7 @@ def verify_bundle(
     reference_path: str | Path,
     *,
     seed: int = 0,
-    progress: Progress = Silent(),  # noqa: B008 (stateless)
+    progress: Progress = SILENT,
 ) -> VerifyReport:
     """Compare the exported graph with what the reference folder holds.
 
