@@ -15,7 +15,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from dlm_runtime.bundle import Bundle
-from dlm_runtime.engines import OnnxEngine, block_ids
+from dlm_runtime.engines import KeyValues, OnnxEngine, block_ids
 from dlm_runtime.engines.base import StepBatch
 from rich.console import Console
 from rich.table import Table
@@ -36,7 +36,7 @@ def batch_of(engine: OnnxEngine, rows: int, tokens: int, past: int) -> StepBatch
         past_lengths=np.full(rows, past),
         query_lengths=np.full(rows, tokens),
         block_ids=block_ids([tokens == 1 or not past] * rows, tokens),
-        past=rng.standard_normal((manifest.layers, 2, rows, manifest.kv_heads, past, manifest.head_dim), np.float32),
+        past=KeyValues.of(rng.standard_normal((manifest.layers, 2, rows, manifest.kv_heads, past, manifest.head_dim), np.float32)),
         window_start=np.full(rows, tokens - window),
         allow_rows=np.zeros((rows, window), np.int64),
         allow_table=np.zeros((1, manifest.vocab_size), np.float32),

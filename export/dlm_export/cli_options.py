@@ -9,6 +9,7 @@ from typing import Annotated, Any, cast, get_args
 import typer
 from dlm_runtime.bundle import Mode
 
+from .engines.engine_options import MAX_BATCH, MAX_PREFILL, TIMEOUT_S
 from .errors import OptionError
 
 MODES = get_args(Mode)
@@ -19,7 +20,13 @@ EXPORT_EXAMPLES = (
     "dlm-export my-checkpoint --out bundle --precision int4 --keep-fp32 '*.down_proj' --head-precision int8\n\n"
     "dlm-export nvidia/Nemotron-Labs-Diffusion-8B@main --out bundle --precision fp16 --max-context 4096\n\n"
     "dlm-export my-a2d-model --out bundle --context-mask block_causal --block-length 32\n\n"
-    "dlm-export inclusionAI/LLaDA2.0-mini --out bundle --mask-token-id 156895 --eos-token-id 156892"
+    "dlm-export inclusionAI/LLaDA2.0-mini --out bundle --mask-token-id 156895 --eos-token-id 156892\n\n"
+    "dlm-export my-checkpoint --out bundle --target tensorrt-rtx --precision fp16 --compute-capability 86,89,120 --loop"
+)
+ENGINE_EXAMPLES = (
+    "[bold]Examples[/]\n\n"
+    "dlm-export engine bundle                                    for every card that TensorRT for RTX builds for by itself\n\n"
+    "dlm-export engine bundle --compute-capability 89,120 --max-batch 16 --loop"
 )
 
 
@@ -47,6 +54,7 @@ class TargetName(StrEnum):
 
     onnxruntime = "onnxruntime"
     tensorrt_rtx = "tensorrt-rtx"
+    tensorrt = "tensorrt"
 
 
 class ContextMaskName(StrEnum):
@@ -63,6 +71,7 @@ def option(*names: str, text: str, panel: str | None = None, **more: Any) -> Any
 
 
 WHAT, NUMBERS, IDS = "What the bundle can do", "Precision", "Token ids, where the checkpoint says nothing or something wrong"
+ENGINE = "Engines, for --target tensorrt-rtx and tensorrt; see docs/engines.md"
 
 Source = Annotated[
     str,
@@ -104,7 +113,48 @@ KeepFp32 = Annotated[
 ]
 TargetOption = Annotated[
     TargetName,
-    option("--target", panel=NUMBERS, text="What will run it. It decides the opset, and whether halves are stored or computed with."),
+    option(
+        "--target",
+        panel=NUMBERS,
+        text="What will run it. It decides the opset, whether halves are stored or computed with, and which engine is built. "
+        "tensorrt, the full one, has not been tried.",
+    ),
+]
+EngineTarget = Annotated[
+    TargetName, option("--target", text="Which library builds: tensorrt-rtx, or tensorrt, which needs a GPU and has not been tried.")
+]
+GraphOnly = Annotated[bool, option("--graph-only", panel=ENGINE, text="Write the graph and build no engine.")]
+ComputeCapability = Annotated[
+    str | None,
+    option(
+        "--compute-capability",
+        metavar="LIST",
+        panel=ENGINE,
+        text="Cards to build for, such as 86,89,120; what the library takes unless given.",
+    ),
+]
+MaxBatch = Annotated[int | None, option("--max-batch", panel=ENGINE, text=f"Rows in one call at most; {MAX_BATCH} unless given.")]
+MaxPrefill = Annotated[
+    int | None,
+    option("--max-prefill", panel=ENGINE, text=f"Tokens of a prompt in one call at most; {MAX_PREFILL} unless the model needs it whole."),
+]
+EngineContext = Annotated[
+    int | None, option("--max-context", text="Tokens of context that the engine is built for; the bundle's unless given.")
+]
+Plugin = Annotated[
+    str | None,
+    option(
+        "--plugin",
+        metavar="none|python|PATH",
+        panel=ENGINE,
+        text="Library with the plugin dlm::ParallelUnmask; python is a stand-in that can be built with and not be run. none unless given.",
+    ),
+]
+BuildTimeout = Annotated[
+    float | None, option("--build-timeout", metavar="SECONDS", panel=ENGINE, text=f"For each engine; {TIMEOUT_S:g} unless given.")
+]
+Loop = Annotated[
+    bool, option("--loop", panel=WHAT, text="Add a second graph, block.onnx, that denoises a whole block in one call; for any target.")
 ]
 Modes = Annotated[
     str | None, option("--modes", panel=WHAT, text=f"Comma-separated, of {', '.join(MODES)}; all that the family has unless given.")

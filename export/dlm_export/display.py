@@ -12,6 +12,8 @@ from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 
+from .display_engines import engine_rows, megabytes, show_engines
+
 if TYPE_CHECKING:  # for annotations alone: the exporter and the verifier load torch, which showing an inspection does not need
     from .exporting import ExportReport
     from .inspection import Inspection
@@ -26,11 +28,6 @@ def plain_stdout() -> Console:
     return Console()
 
 
-def megabytes(size_bytes: int) -> str:
-    """A file size as people read it."""
-    return f"{size_bytes / 1e6:.1f} MB" if size_bytes >= 100_000 else f"{size_bytes / 1e3:.1f} kB"
-
-
 def export_json(report: ExportReport) -> dict[str, Any]:
     """Plain data of an export."""
     return {
@@ -38,6 +35,7 @@ def export_json(report: ExportReport) -> dict[str, Any]:
         "size_bytes": report.size_bytes,
         "notes": list(report.notes),
         "rewrites": report.rewrites.to_json(),
+        "engines": report.engines.to_json() if report.engines else None,
         "manifest": report.manifest.model_dump(mode="json"),
     }
 
@@ -48,6 +46,8 @@ def show_export(console: Console, report: ExportReport) -> None:
     console.print(f"[green]wrote[/] {escape(str(report.path))}  {megabytes(report.size_bytes)}", soft_wrap=True)
     sizes = f"{m.layers} layers of {m.hidden_size}, {m.vocab_size} tokens, {m.precision}"
     console.print(f"{escape(m.name)}: {m.architecture}, {sizes}", soft_wrap=True)
+    if report.engines is not None:
+        show_engines(console, report.engines)
     for sentence in report.rewrites.sentences():
         console.print(f"rewrite {escape(sentence)}", soft_wrap=True)
     for note in report.notes:
@@ -97,6 +97,7 @@ def show_inspection(console: Console, inspection: Inspection) -> None:
     fields = [(name, str(value)) for name, value in m.model_dump(mode="json").items() if name not in hidden]
     fields.append(("source", f"{m.source.checkpoint} {m.source.revision or ''}".strip()))
     fields.append(("targets", ", ".join(f"{target.engine}: {target.file}" for target in m.targets)))
+    fields += engine_rows(m)
     fields.append(("chat_template", f"{len(m.chat_template)} characters" if m.chat_template else "none"))
     fields.append(("parameters", f"{inspection.parameters:,}"))
     fields.append(("functions", ", ".join(inspection.functions)))
@@ -112,11 +113,12 @@ def verify_json(report: VerifyReport) -> dict[str, Any]:
     """Plain data of a verification."""
     fields = {
         "precision": report.precision,
-        "passed": report.passed if report.results else None,  # quality has no bound to be held against
+        "passed": report.passed if report.results or report.samples else None,  # quality has no bound to be held against
         "criterion": str(report.tolerance),
         "largest_error": report.largest_error if report.results else None,
         "agreement": report.agreement if report.results else None,
         "quality": report.quality.to_json() if report.quality else None,
+        "samples": report.samples.to_json() if report.samples else None,
         "cases": [asdict(result) | {"passed": report.tolerance.passes(result)} for result in report.results],
     }
     return finite_or_null(fields)
@@ -136,7 +138,10 @@ def show_verify(console: Console, report: VerifyReport) -> None:
     if report.results:
         console.print(cases_table(report))
         console.print(f"largest error {report.largest_error:.1e}, same top-1 {report.agreement:.1%}", soft_wrap=True)
-        console.print(f"{'[green]passed[/]' if report.passed else '[red]failed[/]'} {report.tolerance}", soft_wrap=True)
+        passed = report.tolerance.passes_all(list(report.results))
+        console.print(f"{'[green]passed[/]' if passed else '[red]failed[/]'} {report.tolerance}", soft_wrap=True)
+    for sentence in report.samples.sentences() if report.samples is not None else ():
+        console.print(escape(sentence), soft_wrap=True, highlight=False)
     if report.quality is not None:
         show_quality(console, report.quality)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from dlm_runtime.bundle import ContextMask, EngineName, Mode, Precision
 
 from .defaults import TOP_K
+from .engines.engine_options import EngineOptions
 from .errors import OptionError
 from .families import FamilyFacts, SpecialOverrides
 from .precision import PrecisionChoice
@@ -26,7 +27,8 @@ class Choices:
 class ExportOptions:
     """Everything left out is the family's or the checkpoint's own.
 
-    `source_name` and `revision` say in the manifest where the checkpoint came from, where its folder does not.
+    `source_name` and `revision` say in the manifest where the checkpoint came from, where its folder does not. `loop` adds the graph that
+    denoises a whole block in one call; `engine` has engines built of the graphs.
     """
 
     precision: Precision = "fp32"
@@ -43,8 +45,12 @@ class ExportOptions:
     special: SpecialOverrides = field(default_factory=SpecialOverrides)
     source_name: str | None = None
     revision: str | None = None
+    loop: bool = False
+    engine: EngineOptions | None = None
 
     def __post_init__(self) -> None:
+        if self.engine is not None and self.engine.builder.name != self.target:
+            raise OptionError("--target", self.target, f"{self.engine.builder.title} builds engines for {self.engine.builder.name}")
         if self.top_k < 1:
             raise OptionError("--top-k", self.top_k, "give at least 1")
         if self.name is not None and any("\ud800" <= character <= "\udfff" for character in self.name):

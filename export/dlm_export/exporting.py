@@ -7,7 +7,10 @@ from pathlib import Path
 
 from dlm_runtime.bundle import Manifest, write_manifest
 
+from .block_file import write_block
 from .bundle_manifest import MODEL_FILE, make_manifest
+from .engines.engine_folder import EngineFolder
+from .engines.report import EngineReport
 from .export_options import DEFAULT_OPTIONS, ExportOptions
 from .exportable import Exportable
 from .families.token_files import TOKENIZER_FILE
@@ -25,7 +28,7 @@ INLINE_LIMIT_NUMBERS = 100_000_000  # a file of its own spares memory, and beyon
 class ExportReport:
     """What was written. `notes` are sentences for whoever exported: things that are fine but should be known.
 
-    `rewrites` says which of the target's rewrites fired, and why others did not.
+    `rewrites` says which of the target's rewrites fired, and why others did not; `engines` what was built of the graphs, if anything.
     """
 
     path: Path
@@ -33,6 +36,7 @@ class ExportReport:
     size_bytes: int
     notes: tuple[str, ...]
     rewrites: RewriteReport
+    engines: EngineReport | None = None
 
     def with_notes(self, notes: tuple[str, ...]) -> ExportReport:
         """The same report with more notes."""
@@ -49,28 +53,38 @@ def export_bundle(
 ) -> ExportReport:
     """Write the bundle of a checkpoint to `out`, whole or not at all.
 
-    Raises CheckpointError, UnknownFamily, OptionError or OutputError; `out` is then as it was before.
+    Raises CheckpointError, UnknownFamily, OptionError, EngineError or OutputError; `out` is then as it was before.
     """
     target = Path(out).absolute()
     check_target(target, force=force)
     check_apart(Path(checkpoint_path), target)
+    if options.engine is not None:
+        options.engine.builder.check_installed()
     progress.stage("reading config and tensor headers")
     source = Exportable.open(checkpoint_path, options.special)
     precisions = options.precisions(source.stored_embedding)
     manifest = make_manifest(source, options, precisions)
+    if options.engine is not None:
+        options.engine.checked(manifest)
+    engines: EngineReport | None = None
     with staged_folder(target, force=force) as folder:
         progress.stage("writing weights and the step graph", total_bytes=source.totals.stored_bytes)
         weights = WeightReader(source.checkpoint, source.family, source.backbone, progress.advance)
         settings = StepSettings(manifest.mask_token_id, manifest.top_k)
-        external = source.totals.numbers > INLINE_LIMIT_NUMBERS
+        external = options.loop or source.totals.numbers > INLINE_LIMIT_NUMBERS
         model = write_model(folder / MODEL_FILE, settings, weights, precisions, external=external)
         if source.tokenizer.tokenizer_json is not None:
             (folder / TOKENIZER_FILE).write_text(source.tokenizer.tokenizer_json, encoding="utf-8", newline="")
+        built = manifest.targets[0]
+        if options.loop:
+            built = built.model_copy(update={"block_file": write_block(folder / MODEL_FILE)})
+        if options.engine is not None:
+            built, engines = EngineFolder(folder, manifest, built, options.engine, progress).build()
         progress.stage("hashing")
-        manifest = write_manifest(folder, manifest.model_copy(update={"opset": model.opset}))
+        manifest = write_manifest(folder, manifest.model_copy(update={"opset": model.opset, "targets": (built,)}))
     size_bytes = sum(file.stat().st_size for file in target.rglob("*") if file.is_file())
     said = (*source.tokens.notes, *options.notes(source.family.facts), *notes(source, weights))
-    return ExportReport(target, manifest, size_bytes, said, model.rewrites)
+    return ExportReport(target, manifest, size_bytes, said, model.rewrites, engines)
 
 
 def notes(source: Exportable, weights: WeightReader) -> tuple[str, ...]:

@@ -42,12 +42,12 @@ def test_a_wrong_bundle_ends_with_code_2_and_the_reason(tmp_path: Path) -> None:
     assert "manifest.json" in done.output
 
 
-def test_a_bundle_that_nobody_can_speak_with_yet_is_refused_before_the_server_starts(tmp_path: Path) -> None:
+def test_a_bundle_that_nobody_can_speak_with_is_refused_before_the_server_starts(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"not a model")
-    write_manifest(tmp_path, fake_manifest().model_copy(update={"context_mask": "bidirectional"}))
+    write_manifest(tmp_path, fake_manifest().model_copy(update={"logit_shift": 1}))
     done = CliRunner().invoke(app, ["--plain", "--bundle", str(tmp_path)])
     assert done.exit_code == 2
-    assert "manifest.json: has context_mask='bidirectional', which this release cannot write lines with" in done.output
+    assert "manifest.json: has family='fake', context_mask='causal', logit_shift=1 and mask_token_id=1" in done.output
     assert "Starting" not in done.output
 
 

@@ -17,6 +17,7 @@ from dlm_export.graph.context import GraphContext
 from dlm_export.graph.step import StepSettings, build_step, to_model
 from dlm_export.precision import Arithmetic
 from dlm_export.weights import WeightReader
+from dlm_runtime.engines.neutral import neutral_inputs
 from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
@@ -105,7 +106,7 @@ class Both:
 def feed_of(config: DenoiserConfig, *, rows: int = 3, length: int = 6, past: int = 4, seed: int = 0) -> Arrays:
     """Random tokens, positions, block ids and pasts."""
     rng = np.random.default_rng(seed)
-    feed: Arrays = {
+    feed: Arrays = neutral_inputs(rows) | {
         "input_ids": rng.integers(0, config.vocab_size, (rows, length)),
         "position_ids": rng.integers(0, 60, (rows, length)),
         "past_lengths": rng.integers(0, past + 1, rows),

@@ -69,7 +69,8 @@ def mask_by_hand(block_ids: Sequence[int], past: int) -> torch.Tensor:
         for column in range(past):
             mask[0, 0, query, column] = True
         for key in range(length):
-            mask[0, 0, query, past + key] = key == query or block_ids[key] <= block_ids[query]
+            level = block_ids[query] if block_ids[query] >= 0 else -block_ids[query] - 2
+            mask[0, 0, query, past + key] = key == query or 0 <= block_ids[key] <= level
     return mask
 
 

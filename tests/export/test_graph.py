@@ -11,6 +11,7 @@ import pytest
 from dlm_export.export_options import ExportOptions
 from dlm_export.exporting import export_bundle
 from dlm_export.verify.cases import Case, Row
+from dlm_export.verify.decisions import wrong_decisions
 from dlm_export.verify.session import Past, StepAnswer, StepSession
 from dlm_runtime.bundle import Bundle
 
@@ -144,21 +145,88 @@ def test_a_window_is_that_part_of_the_whole(session: StepSession, start: int, si
     np.testing.assert_array_equal(outputs["present.1.key"], answer.outputs["present.1.key"])
 
 
-def test_the_decision_is_one_node_that_needs_its_body(session: StepSession) -> None:
+def test_masks_behind_a_draft_see_what_was_drafted_before_them(session: StepSession) -> None:
+    """Causal tokens, then as many masks at the same positions with ids -1, -2, ...: mask i sees the past, tokens 0 .. i - 1, itself."""
+    count, mask = 5, np.array([session.manifest.mask_token_id])
+    prefix = step(session, seeing(NOTHING, TEXT[: 7 + count], causal=True))
+    query = np.concatenate((TEXT[7 : 7 + count], np.repeat(mask, count)))
+    ids = np.concatenate((np.arange(count), -1 - np.arange(count)))
+    positions = 7 + np.tile(np.arange(count), 2)
+    row = Row(TEXT[:7], query, ids, query_positions=positions)
+    together = step(session, row, pasts=[past_of(prefix, 0, 7)]).outputs["logits"][0]
+    close(session, together[:count], prefix.outputs["logits"][0, 7 : 7 + count])
+    for index in range(count):
+        alone = step(session, seeing(TEXT[: 7 + index], mask, causal=False), pasts=[past_of(prefix, 0, 7 + index)])
+        close(session, together[count + index], alone.outputs["logits"][0, 0])
+
+
+@pytest.mark.parametrize(("start", "size"), [(0, 8), (0, 3), (3, 4), (6, 4)])
+def test_a_shift_lets_the_token_before_speak(session: StepSession, start: int, size: int) -> None:
+    """Of two rows only the second is shifted; tokens, positions and padding stay those of the window."""
+    ids = np.where(np.arange(8) % 2, session.manifest.mask_token_id, TEXT[:8])
+    answer = step(session, seeing(NOTHING, ids, causal=False), seeing(NOTHING, ids, causal=False))
+    window = {
+        "window_start": np.full(2, start),
+        "allow_rows": np.zeros((2, size), np.int64),
+        "quota": np.full(2, size),
+        "temperature": np.full(2, 0.5, np.float32),
+        "seed": np.full(2, 9),
+    }
+    outputs = session.run(answer.feed | window | {"shift": np.array([0, 1])}).outputs
+    places = np.minimum(np.arange(start, start + size), 7)
+    speakers = np.clip(np.arange(start, start + size) - 1, 0, 7)
+    np.testing.assert_allclose(outputs["logits"][0], answer.outputs["logits"][0, places], rtol=0, atol=1e-5)
+    np.testing.assert_allclose(outputs["logits"][1], answer.outputs["logits"][1, speakers], rtol=0, atol=1e-5)
+    np.testing.assert_array_equal(outputs["present.1.key"], answer.outputs["present.1.key"])
+    open_places = np.flatnonzero((ids[places] == session.manifest.mask_token_id) & (np.arange(start, start + size) < 8))
+    assert outputs["committed"].tolist() == [len(open_places)] * 2
+    kept = np.setdiff1d(np.arange(size), open_places)
+    np.testing.assert_array_equal(outputs["canvas"][:, kept], ids[places][kept][None].repeat(2, 0))
+    np.testing.assert_array_equal(outputs["canvas"][:, open_places], outputs["sampled_ids"][:, open_places])
+
+
+def test_shaped_logits_decide_and_raw_ones_come_out(session: StepSession) -> None:
+    """Every wish through the whole graph, judged by the numpy references; rows that wish nothing stay as they were."""
+    ids = np.where(np.arange(8) % 2, session.manifest.mask_token_id, TEXT[:8])
+    answer = step(session, *(seeing(NOTHING, ids, causal=False) for _ in range(4)))
+    wishes = {
+        "guidance": np.array([0, 1.5, 0, 0], np.float32),
+        "guidance_rows": np.array([0, 2, 0, 0]),
+        "repetition_penalty": np.array([1, 1.3, 1, 1], np.float32),
+        "recent_ids": np.tile(TEXT[:6], (4, 1)),
+        "scale": np.array([1, 1, 1.25, 1], np.float32),
+        "sample_top_k": np.array([0, 0, 9, 0]),
+        "sample_top_p": np.array([1, 1, 1, 0.7], np.float32),
+        "measure": np.array([0, 1, 2, 1]),
+        "factor": np.array([0, 1, 0, 3], np.float32),
+        "rank_temperature": np.array([0, 0, 0.5, 0.1], np.float32),
+    }
+    found = session.run(answer.feed | wishes)
+    np.testing.assert_allclose(found.outputs["logits"], answer.outputs["logits"], rtol=0, atol=1e-6)
+    assert wrong_decisions(found, mask_token_id=session.manifest.mask_token_id) == 0
+    for name in ("canvas", "sampled_ids", "confidence", "entropy"):
+        np.testing.assert_allclose(found.outputs[name][0], answer.outputs[name][0], rtol=0, atol=1e-6, err_msg=name)
+
+
+def test_shaping_and_decision_are_one_node_each_that_needs_its_body(session: StepSession) -> None:
     model = onnx.load(session.model_path)
     onnx.checker.check_model(model, full_check=True)
     names = [name for node in model.graph.node for name in node.output]
     assert len(names) == len(set(names))
-    del model.functions[:]
-    with pytest.raises(Exception, match=r"ParallelUnmask.* is not a registered function"):
-        onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    functions = list(model.functions)
+    for missing in ("ParallelUnmask", "ShapeLogits"):
+        del model.functions[:]
+        model.functions.extend(function for function in functions if function.name != missing)
+        with pytest.raises(Exception, match=rf"{missing}.* is not a registered function"):
+            onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 def test_form_of_the_model(model: onnx.ModelProto) -> None:
     onnx.checker.check_model(model, full_check=True)
     assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 18), ("dlm", 1)]
     assert model.ir_version == 10
-    assert {f"{function.domain}::{function.name}" for function in model.functions} == {"dlm::ParallelUnmask", "dlm::Scramble"}
+    functions = {f"{function.domain}::{function.name}" for function in model.functions}
+    assert functions == {"dlm::ShapeLogits", "dlm::ParallelUnmask", "dlm::GumbelNoise", "dlm::Scramble"}
     foreign = {node.domain for node in model.graph.node} - {"", "dlm"}
     assert not foreign
     unmask = [node for node in model.graph.node if node.op_type == "ParallelUnmask"]
@@ -185,7 +253,9 @@ def test_inputs_and_outputs(model: onnx.ModelProto) -> None:
     assert [value.name for value in model.graph.input] == [
         *("input_ids", "position_ids", "past_lengths", "query_lengths", "block_ids"),
         *(f"past.{layer}.{part}" for layer in range(LAYERS) for part in ("key", "value")),
-        *("window_start", "allow_rows", "allow_table", "quota", "threshold", "temperature", "seed", "step"),
+        *("window_start", "shift", "allow_rows", "allow_table"),
+        *("scale", "sample_top_k", "sample_top_p", "repetition_penalty", "recent_ids", "guidance", "guidance_rows"),
+        *("quota", "threshold", "factor", "measure", "temperature", "rank_temperature", "seed", "step"),
     ]
     assert [value.name for value in model.graph.output] == [
         *("canvas", "committed", "sampled_ids", "confidence", "entropy", "top_ids", "top_logprobs"),

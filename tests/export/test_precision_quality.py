@@ -49,11 +49,12 @@ def test_a_coarser_one_differs_and_says_how(golden_bundle_path: Path, int4_bundl
     assert json.loads(json.dumps(report.to_json()))["head_precision"] == "int4"
 
 
-def test_a_bundle_that_writes_no_lines_here_reads_the_references(golden_checkpoint: Path, golden_bundle_path: Path, out: Path) -> None:
+def test_a_bundle_whose_keys_and_values_are_float16_writes_lines_too(golden_checkpoint: Path, golden_bundle_path: Path, out: Path) -> None:
     export_bundle(golden_checkpoint, out, ExportOptions(precision="fp16", target="tensorrt-rtx"))
     report = compare_bundles(out, golden_bundle_path, PROMPTS)
-    assert report.lines is None
-    assert "cache_type" in report.note
+    assert report.note == ""
+    assert report.lines is not None
+    assert (report.lines.total, report.lines.changed) == (3, 0)
     assert report.next_token is not None
     whole = compare_bundles(golden_bundle_path, golden_bundle_path, PROMPTS).next_token
     assert whole is not None

@@ -25,6 +25,8 @@ PRECISIONS: tuple[Precision, ...] = get_args(Precision)
         ("tensorrt-rtx", "bf16", 23, 11),
         ("tensorrt-rtx", "int8", 23, 11),
         ("tensorrt-rtx", "int4", 23, 11),
+        ("tensorrt", "fp32", 18, 10),
+        ("tensorrt", "fp16", 23, 11),
     ],
 )
 def test_versions(name: Any, precision: Any, opset: int, ir_version: int) -> None:
@@ -48,8 +50,9 @@ def test_only_tensorrt_in_half_precision_has_rewrites() -> None:
         for precision in PRECISIONS
     }
     rewrites = ["gelu", "gelu_tanh", "rms_normalization"]
+    engines = ("tensorrt-rtx", "tensorrt")
     assert {key for key, names in named.items() if names} == {
-        ("tensorrt-rtx", precision) for precision in PRECISIONS if precision != "fp32"
+        (engine, precision) for engine in engines for precision in PRECISIONS if precision != "fp32"
     }
     assert all(names == rewrites for names in named.values() if names)
 
@@ -64,7 +67,7 @@ def test_every_choice_is_explained(name: Any, precision: Precision) -> None:
 
 
 def test_another_name_is_refused() -> None:
-    with pytest.raises(ValueError, match="target 'cuda' is none of onnxruntime, tensorrt-rtx"):
+    with pytest.raises(ValueError, match="target 'cuda' is none of onnxruntime, tensorrt-rtx, tensorrt"):
         target_of(cast(Any, "cuda"), "fp32")
 
 

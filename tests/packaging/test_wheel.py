@@ -14,7 +14,7 @@ IMPORT_WITHOUT_EXPORTER = """
 import importlib, pkgutil, sys
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {"torch", "onnx", "onnxscript", "safetensors", "dlm_export", "dlm_kernels"}:
+        if name.split(".")[0] in {"torch", "onnx", "onnxscript", "safetensors", "dlm_export"}:
             raise ImportError(f"the runtime imports {name}")
 sys.meta_path.insert(0, Refuse())
 import dlm_runtime

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dlm_runtime.bundle import Bundle, write_manifest
-from dlm_runtime.engines import THRESHOLD_OFF, OnnxEngine, StepBatch, StepResult, block_ids
+from dlm_runtime.engines import THRESHOLD_OFF, KeyValues, OnnxEngine, StepBatch, StepResult, block_ids
 from dlm_runtime.errors import EngineError
 
 MASK = 100
@@ -30,7 +30,7 @@ def make_batch(rows: int, length: int, past_tokens: int, window: int, seed: int 
         past_lengths=past_lengths,
         query_lengths=rng.integers(window, length + 1, rows),
         block_ids=block_ids((rng.random(rows) < 0.5).tolist(), length),
-        past=rng.normal(size=(2, 2, rows, 2, past_tokens, 16)).astype(np.float32),
+        past=KeyValues.of(rng.normal(size=(2, 2, rows, 2, past_tokens, 16)).astype(np.float32)),
         window_start=np.zeros(rows, np.int64),
         allow_rows=np.zeros((rows, window), np.int64),
         allow_table=table,
@@ -53,14 +53,15 @@ def one_row(batch: StepBatch, row: int) -> StepBatch:
         input_ids=batch.input_ids[alone, :query],
         position_ids=batch.position_ids[alone, :query],
         block_ids=batch.block_ids[alone, :query],
-        past=np.ascontiguousarray(batch.past[:, :, alone, :, :past]),
+        past=batch.past.part(alone, slice(past)).copy(),
         **{name: getattr(batch, name)[alone] for name in per_row},
     )
 
 
 def copied(result: StepResult) -> dict[str, np.ndarray]:
-    names = ("canvas", "sampled_ids", "committed", "confidence", "entropy", "present", "logits")
-    return {name: array.copy() for name in names if (array := getattr(result, name)) is not None}
+    names = ("canvas", "sampled_ids", "committed", "confidence", "entropy", "logits")
+    present = {} if result.present is None else {"present": result.present.arrays[0].copy()}
+    return present | {name: array.copy() for name in names if (array := getattr(result, name)) is not None}
 
 
 def test_rows_of_a_batch_are_what_they_are_alone(golden_engine) -> None:
@@ -93,14 +94,14 @@ def test_blocks_are_seen_whole_from_the_next_one_on(golden_engine) -> None:
     whole = replace(make_batch(1, 8, 0, 8, want_present=True, want_logits=True), block_ids=np.arange(8)[None] // 4)
     expected = copied(golden_engine.step(whole))
 
-    def half(start: int, past: np.ndarray) -> dict[str, np.ndarray]:
+    def half(start: int, past: KeyValues) -> dict[str, np.ndarray]:
         part = slice(start, start + 4)
         lengths = {"past_lengths": np.array([start]), "query_lengths": np.array([4])}
         ids = {"input_ids": whole.input_ids[:, part], "position_ids": whole.position_ids[:, part], "block_ids": np.zeros((1, 4), np.int64)}
         return copied(golden_engine.step(replace(whole, **ids, **lengths, past=past, allow_rows=np.zeros((1, 4), np.int64))))
 
     first = half(0, whole.past)
-    second = half(4, first["present"])
+    second = half(4, KeyValues.of(first["present"]))
     for name, axis in (("logits", 1), ("present", 4)):
         np.testing.assert_allclose(np.concatenate([first[name], second[name]], axis), expected[name], atol=LOGITS_TOLERANCE)
 
@@ -117,16 +118,17 @@ def test_outputs_nobody_asked_for_are_left_out(golden_engine) -> None:
 def test_past_is_read_anew_in_every_step_wherever_it_lies(golden_engine) -> None:
     batch = make_batch(3, 8, 16, 8, want_logits=True)
     expected = copied(golden_engine.step(batch))["logits"]
-    changed = batch.past.copy()
-    batch.past[:] = 0
+    (array,) = batch.past.arrays
+    changed = array.copy()
+    array[:] = 0
     assert np.abs(golden_engine.step(batch).logits - expected).max() > 0.01
-    batch.past[:] = changed
+    array[:] = changed
     np.testing.assert_array_equal(golden_engine.step(batch).logits, expected)
     wide = np.full((2, 2, 3, 2, 40, 16), np.float32(7))
     wide[..., :16, :] = changed
-    np.testing.assert_array_equal(golden_engine.step(replace(batch, past=wide[..., :16, :])).logits, expected)
+    np.testing.assert_array_equal(golden_engine.step(replace(batch, past=KeyValues.of(wide).part(tokens=slice(16)))).logits, expected)
     wide[..., :16, :] = 0
-    assert np.abs(golden_engine.step(replace(batch, past=wide[..., :16, :])).logits - expected).max() > 0.01
+    assert np.abs(golden_engine.step(replace(batch, past=KeyValues.of(wide).part(tokens=slice(16)))).logits - expected).max() > 0.01
 
 
 def test_many_shapes_keep_few_bindings(golden_bundle_path: Path) -> None:

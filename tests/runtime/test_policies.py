@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 from dlm_runtime.engines import Engine, FakeEngine, fake_manifest
-from dlm_runtime.policies import Line, LinearSelfSpeculation
+from dlm_runtime.policies import Line, LinearSelfSpeculation, policy_for
 from dlm_runtime.scheduler import LineRequest, write_line
+from dlm_runtime.scheduler.together import write_together
 
 PROMPT = tuple(range(20, 32))
 
@@ -59,12 +60,14 @@ def test_a_seed_that_ends_the_line_gives_an_empty_line() -> None:
         assert (result.token_ids, result.tokens, result.finish_reason, result.forwards) == ((), 1, "eos", 1)
 
 
-def test_window_spans_the_masks_only() -> None:
+def test_window_narrows_with_the_masks() -> None:
+    """The head over the vocabulary is dear; widths are rounded up, for every new one costs a binding."""
     engine = FakeEngine()
-    write_line(engine, LineRequest(PROMPT, mode="diffusion", threshold=1.0, max_new_tokens=8))
+    line = Line(PROMPT, 8, engine.manifest.eos_token_ids)
+    write_together(engine, [(policy_for(engine.manifest, "diffusion", threshold=1.0), line)])
     windows = [window for _, _, _, window in engine.shapes[1:]]
     assert windows == sorted(windows, reverse=True)
-    assert windows[0] == 7
+    assert windows[0] == 8, "seven masks; windows come in few sizes"
     assert windows[-1] == 1
 
 

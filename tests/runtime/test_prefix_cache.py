@@ -7,15 +7,20 @@ import random
 import numpy as np
 import pytest
 from dlm_runtime.cache import PrefixCache
+from dlm_runtime.engines import KeyValues
 
 BLOCK = 4
 BLOCK_BYTES = 1 * 2 * 1 * BLOCK * 2 * 4
 
 
-def context_of(token_ids: tuple[int, ...]) -> np.ndarray:
-    """[1, 2, 1, n, 2], every position holding a number that depends on all tokens up to it."""
+def context_of(token_ids: tuple[int, ...]) -> KeyValues:
+    """One row, every position holding a number that depends on all tokens up to it."""
     running = np.cumsum(np.array(token_ids, np.float64) * np.arange(1, len(token_ids) + 1))
-    return np.broadcast_to(running[None, None, None, :, None], (1, 2, 1, len(token_ids), 2)).astype(np.float32)
+    return KeyValues.of(np.broadcast_to(running[:, None], (1, 2, 1, 1, len(token_ids), 2)).astype(np.float32))
+
+
+def assert_same(found: list[KeyValues], expected: KeyValues, tokens: slice) -> None:
+    np.testing.assert_array_equal(KeyValues.joined(found).arrays[0], expected.part(tokens=tokens).arrays[0])
 
 
 def test_finds_whole_blocks_of_the_longest_known_beginning() -> None:
@@ -27,16 +32,16 @@ def test_finds_whole_blocks_of_the_longest_known_beginning() -> None:
     assert len(cache.match(known, 7)) == 1
     assert len(cache.match((*known[:5], 99, 98, 97), 8)) == 1
     assert cache.match((7, *known), 11) == []
-    np.testing.assert_array_equal(np.concatenate(cache.match(known, 10), axis=3), context_of(known)[:, :, :, :8])
+    assert_same(cache.match(known, 10), context_of(known), slice(8))
 
 
 def test_holds_copies() -> None:
     cache = PrefixCache(2**20, BLOCK)
     known = tuple(range(4))
-    context = context_of(known).copy()
+    context = context_of(known)
     cache.insert(known, context)
-    context[:] = -1
-    np.testing.assert_array_equal(cache.match(known, 4)[0], context_of(known))
+    context.arrays[0][:] = -1
+    assert_same(cache.match(known, 4), context_of(known), slice(4))
 
 
 def test_same_block_after_other_beginnings_is_another_block() -> None:
@@ -46,7 +51,7 @@ def test_same_block_after_other_beginnings_is_another_block() -> None:
         cache.insert(known, context_of(known))
     assert cache.stats().blocks == 4
     for known in (one, two):
-        np.testing.assert_array_equal(cache.match(known, 8)[1], context_of(known)[:, :, :, 4:])
+        assert_same(cache.match(known, 8)[1:], context_of(known), slice(4, 8))
 
 
 def test_least_recently_used_goes_first_and_leaves_before_their_parents() -> None:
@@ -82,7 +87,7 @@ def test_random_use_stays_exact_and_within_budget() -> None:
         prompt = tuple(rng.choices((1, 2), k=rng.randrange(1, 25)))
         blocks = cache.match(prompt, len(prompt))
         if blocks:
-            np.testing.assert_array_equal(np.concatenate(blocks, axis=3), context_of(prompt)[:, :, :, : len(blocks) * BLOCK])
+            assert_same(blocks, context_of(prompt), slice(len(blocks) * BLOCK))
         cache.insert(prompt, context_of(prompt))
         stats = cache.stats()
         assert stats.bytes == stats.blocks * BLOCK_BYTES <= 20 * BLOCK_BYTES
@@ -96,3 +101,17 @@ def test_random_use_stays_exact_and_within_budget() -> None:
 def test_wrong_sizes(capacity_bytes: int, block_tokens: int) -> None:
     with pytest.raises(ValueError, match="capacity_bytes"):
         PrefixCache(capacity_bytes, block_tokens)
+
+
+def test_prompts_in_blocks_share_whole_blocks_with_their_like_only() -> None:
+    """In blocks of 6, which 4 does not divide: a cache block holds 12 tokens, and what was stored causally is not found."""
+    cache = PrefixCache(2**20, BLOCK)
+    known = tuple(range(26))
+    assert (cache.size(), cache.size(6), cache.size(2)) == (4, 12, 4)
+    cache.insert(known, context_of(known))
+    assert cache.match(known, 26, block_length=6) == []
+    cache.insert(known, context_of(known), block_length=6)
+    assert [block.tokens for block in cache.match(known, 26, block_length=6)] == [12, 12]
+    assert cache.match((*known[:11], 99, *known[12:]), 26, block_length=6) == []
+    assert cache.match(known, 26, block_length=2) == []
+    assert len(cache.match(known, 26)) == 6

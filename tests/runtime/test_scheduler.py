@@ -92,6 +92,30 @@ def test_cancelled_while_waiting_and_while_running(run_scheduler, gate) -> None:
     assert harness.scheduler.stats().cancelled == 2
 
 
+@pytest.mark.parametrize("mode", ["self_speculation", "ar"])
+def test_cancelled_in_the_middle_keeps_what_was_written(run_scheduler, mode) -> None:
+    def cancel_later(batch: StepBatch) -> None:
+        if engine.steps == 9:
+            harness.tickets[0].cancel()
+
+    engine = FakeEngine(script=lambda ids: 10 + len(ids) % 80, before_step=cancel_later)
+    harness = run_scheduler(engine)
+    request = LineRequest(PROMPT, mode=mode, max_new_tokens=200)
+    result = harness.submit(request).result()
+    whole = write_line(FakeEngine(script=engine.script), request)
+    assert (result.finish_reason, result.forwards) == ("cancelled", 10)
+    assert result.tokens == len(result.token_ids) >= 10
+    assert result.token_ids == whole.token_ids[: result.tokens]
+
+
+def test_a_loop_by_name(run_scheduler, text_of) -> None:
+    request = LineRequest(PROMPT, max_new_tokens=20, sampler="nemotron_diffusion", temperature=0.5, top_k=3, top_p=0.9)
+    (result,) = run_scheduler(FakeEngine()).write(request)
+    assert text_of(result) == text_of(write_line(FakeEngine(), replace(request, sampler=None)))
+    with pytest.raises(RequestError, match="sampler='llada'"):
+        Scheduler(FakeEngine()).submit(replace(request, sampler="llada"), lambda event: None)
+
+
 def test_two_hundred_that_come_and_go_leave_nothing_behind(run_scheduler) -> None:
     threads_before = threading.active_count()
     harness = run_scheduler(FakeEngine(), max_rows=8)
@@ -279,6 +303,13 @@ def test_request_that_no_row_can_serve(request_, error, field) -> None:
         {"seed": -1},
         {"seed": 2**63},
         {"budget_ms": 0},
+        {"top_k": -1},
+        {"top_p": 0.0},
+        {"top_p": float("nan")},
+        {"repetition_penalty": 0.0},
+        {"repetition_penalty": float("nan")},
+        {"guidance": -1.0},
+        {"guidance": float("inf")},
     ],
 )
 def test_request_that_is_wrong_for_every_model(wrong) -> None:

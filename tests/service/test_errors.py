@@ -53,6 +53,13 @@ CASES = [
     ({"threshold": math.nan}, INVALID, "line.threshold: nan: give a number from 0.0 to 1.0"),
     ({"threshold": 1.5}, INVALID, "line.threshold: 1.5: give a number from 0.0 to 1.0"),
     ({"temperature": math.inf}, INVALID, "line.temperature: inf: give a number from 0.0 to 2.0"),
+    ({"top_k": -1}, INVALID, "line.top_k: -1: give a number from 0 to 2048"),
+    ({"top_p": 1.01}, INVALID, "line.top_p: 1.0099999904632568: give a number from 0.0 to 1.0"),
+    ({"repetition_penalty": math.nan}, INVALID, "line.repetition_penalty: nan: give a number from 0.0 to 10.0"),
+    ({"guidance": -1.0}, INVALID, "line.guidance: -1.0: give a number from 0.0 to 10.0"),
+    ({"guidance": 1.0}, INVALID, "line.guidance: 1.0: give 0: the loop "),
+    ({"sampler": "b c"}, INVALID, "line.sampler: 'b c': use at most 64 characters"),
+    ({"sampler": "nonesuch"}, INVALID, "line.sampler: 'nonesuch': this model can be decoded with "),
     ({"seed": -1}, INVALID, "line.seed: -1: give a number from 0 to 2147483646"),
     ({"fallback_text": "x" * 2001}, INVALID, "line.fallback_text: 2001 characters: send at most 2000"),
     ({"history": [Turn(player_text="Hi.")]}, INVALID, "line.history[0].line_text: '': send at least one character"),
@@ -77,6 +84,12 @@ def test_a_request_at_fault_is_told_where_and_how(tavern: type[Tavern], fields: 
 @pytest.mark.parametrize(("sent", "meant"), [(0.0, None), (-0.0, None), (0.9, 0.9), (1e-9, 0.0)])
 def test_only_zero_means_the_default_threshold(sent: float, meant: float | None) -> None:
     assert check_order(LineSpec(**GOOD, threshold=sent), ("diffusion",)).threshold == meant
+
+
+@pytest.mark.parametrize(("sent", "meant"), [(0.0, 1.0), (-0.0, 1.0), (0.9, 0.9), (1e-9, 1e-6)])
+def test_only_zero_means_no_limit_and_no_penalty(sent: float, meant: float) -> None:
+    order = check_order(LineSpec(**GOOD, top_p=sent, repetition_penalty=sent), ("diffusion",))
+    assert (order.top_p, order.repetition_penalty) == (meant, meant)
 
 
 def test_an_empty_request_is_told_what_is_missing(tavern: type[Tavern]) -> None:

@@ -11,17 +11,23 @@ def build_visible(b: GraphBuilder, *, length: str, past_length: str) -> str:
     """Who sees whom, bool [B, L, L + P]; columns stand in the order of attention.py: the tokens of this step, then the past.
 
     A query sees the first `past_lengths[b]` past columns, and of the tokens forwarded with it those that are real (index below
-    `query_lengths[b]`) and whose block does not come after its own. Every query sees itself, so that padding too gives finite numbers.
+    `query_lengths[b]`) and whose block, counted from 0, does not come after its own. Every query sees itself, so that padding too gives
+    finite numbers. A token in a negative block is seen by nobody else; it sees what a token in block -2 - id sees, so -1 sees no block,
+    -2 block 0, -3 blocks 0 and 1.
     """
     index = b.range(length, "mask.index")  # [L]
     itself = b.op("Equal", [index, b.unsqueeze(index, [1], "mask.query")], "mask.itself")  # [L, L]
     key_blocks = b.unsqueeze("block_ids", [1], "mask.key_blocks")  # [B, 1, L]
-    query_blocks = b.unsqueeze("block_ids", [2], "mask.query_blocks")  # [B, L, 1]
-    in_order = b.op("LessOrEqual", [key_blocks, query_blocks], "mask.in_order")  # [B, L, L]
+    mirrored = b.op("Sub", [b.constant(-2), "block_ids"], "mask.mirrored")
+    levels = b.op("Max", ["block_ids", mirrored], "mask.levels")  # -2 - id for a negative id, id for any other
+    query_levels = b.unsqueeze(levels, [2], "mask.query_levels")  # [B, L, 1]
+    in_order = b.op("LessOrEqual", [key_blocks, query_levels], "mask.in_order")  # [B, L, L]
     query_lengths = b.unsqueeze("query_lengths", [1, 2], "mask.query_lengths")
     real = b.op("Less", [index, query_lengths], "mask.real")  # [B, 1, L]
-    real_in_order = b.op("And", [in_order, real], "mask.real_in_order")
-    current = b.op("Or", [real_in_order, itself], "mask.current")  # [B, L, L]
+    public = b.op("GreaterOrEqual", [key_blocks, b.constant(0)], "mask.public")  # [B, 1, L]
+    shown = b.op("And", [real, public], "mask.shown")
+    shown_in_order = b.op("And", [in_order, shown], "mask.shown_in_order")
+    current = b.op("Or", [shown_in_order, itself], "mask.current")  # [B, L, L]
 
     past_index = b.range(past_length, "mask.past_index")  # [P]
     past_lengths = b.unsqueeze("past_lengths", [1, 2], "mask.past_lengths")

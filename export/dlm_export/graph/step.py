@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dlm_kernels.unmask.function import DOMAIN, DOMAIN_VERSION, unmask_functions, unmask_node
+from dlm_kernels.unmask.function import (
+    DOMAIN,
+    DOMAIN_VERSION,
+    OUTPUTS,
+    SHAPE_INPUTS,
+    shape_functions,
+    shape_node,
+    unmask_functions,
+    unmask_node,
+)
 from onnx import ModelProto, TensorProto, helper
 
 from ..backbones import Backbone
@@ -43,24 +52,24 @@ def build_step(settings: StepSettings, g: GraphContext) -> None:
     visible = build_visible(b, length=length, past_length=past_length)
     x = backbone.build_hidden(g, StepValues(length, past_length, visible))
     window = build_window(b, length=length)
-    backbone.build_logits(g, window.take(b, x, "window.hidden"))
+    backbone.build_logits(g, window.take_speakers(b, x, "window.hidden"))
     build_unmask(b, settings, window)
     declare_outputs(b, backbone, settings, g.arithmetic.cache_type)
 
 
 def build_unmask(b: GraphBuilder, settings: StepSettings, window: Window) -> None:
-    """The decision, as one call of `dlm::ParallelUnmask`."""
+    """The decision, as one call of `dlm::ParallelUnmask` on what `dlm::ShapeLogits` made of the logits."""
+    b.nodes.append(shape_node(SHAPE_INPUTS, "logits.shaped"))
     tokens = window.take(b, "input_ids", "window.tokens")
     positions = window.take(b, "position_ids", "window.positions")
-    per_row = ["quota", "threshold", "temperature", "seed", "step"]
-    inputs = ["logits", tokens, window.live, positions, "allow_rows", "allow_table", *per_row]
-    outputs = ["canvas", "committed", "sampled_ids", "confidence", "entropy", "top_ids", "top_logprobs"]
+    per_row = ["quota", "threshold", "factor", "measure", "temperature", "rank_temperature", "seed", "step"]
+    inputs = ["logits.shaped", tokens, window.live, positions, "allow_rows", "allow_table", *per_row]
     mask = NO_MASK_TOKEN if settings.mask_token_id is None else settings.mask_token_id
-    b.nodes.append(unmask_node(inputs, outputs, mask_token_id=mask, top_k=settings.top_k))
+    b.nodes.append(unmask_node(inputs, OUTPUTS, mask_token_id=mask, top_k=settings.top_k))
 
 
 def declare_inputs(b: GraphBuilder, backbone: Backbone, cache_type: int) -> None:
-    """B rows, L tokens forwarded, P past columns, W window positions, G allow-table rows."""
+    """B rows, L tokens forwarded, P past columns, W window positions, G allow-table rows, R recent tokens."""
     b.input("input_ids", INT64, ["B", "L"])
     b.input("position_ids", INT64, ["B", "L"])
     b.input("past_lengths", INT64, ["B"])
@@ -71,13 +80,29 @@ def declare_inputs(b: GraphBuilder, backbone: Backbone, cache_type: int) -> None
         for part in ("key", "value"):
             b.input(f"past.{layer}.{part}", cache_type, ["B", kv_heads, "P", head_dim])
     b.input("window_start", INT64, ["B"])
+    b.input("shift", INT64, ["B"])
     b.input("allow_rows", INT64, ["B", "W"])
     b.input("allow_table", FLOAT, ["G", backbone.vocab_size])
+    declare_shaping(b)
     b.input("quota", INT64, ["B"])
     b.input("threshold", FLOAT, ["B"])
+    b.input("factor", FLOAT, ["B"])
+    b.input("measure", INT64, ["B"])
     b.input("temperature", FLOAT, ["B"])
+    b.input("rank_temperature", FLOAT, ["B"])
     b.input("seed", INT64, ["B"])
     b.input("step", INT64, ["B"])
+
+
+def declare_shaping(b: GraphBuilder) -> None:
+    """What a row may ask to be done to its logits; see shape_logits.onnxtxt."""
+    b.input("scale", FLOAT, ["B"])
+    b.input("sample_top_k", INT64, ["B"])
+    b.input("sample_top_p", FLOAT, ["B"])
+    b.input("repetition_penalty", FLOAT, ["B"])
+    b.input("recent_ids", INT64, ["B", "R"])
+    b.input("guidance", FLOAT, ["B"])
+    b.input("guidance_rows", INT64, ["B"])
 
 
 def declare_outputs(b: GraphBuilder, backbone: Backbone, settings: StepSettings, cache_type: int) -> None:
@@ -99,7 +124,7 @@ def declare_outputs(b: GraphBuilder, backbone: Backbone, settings: StepSettings,
 def to_model(b: GraphBuilder, name: str, *, opset: int, ir_version: int) -> ModelProto:
     """Graph, functions and operator sets as one model; the functions' bodies are of the same operator set."""
     graph = helper.make_graph(b.nodes, name, b.inputs, b.outputs, list(b.initializers.values()))
-    functions = unmask_functions()
+    functions = [*shape_functions(), *unmask_functions()]
     for function in functions:
         for entry in function.opset_import:
             if not entry.domain:

@@ -21,6 +21,13 @@ from .linear import LinearWriter
 from .stored_half import StoredHalfLinear
 from .weight_only import Int4WeightLinear, Int8WeightLinear
 
+TENSORRT_LINEAR: dict[Precision, LinearWriter] = {
+    "fp32": Float32Linear(),
+    "fp16": HalfLinear(FP16),
+    "bf16": HalfLinear(BF16),
+    "int8": Int8WeightLinear(),
+    "int4": Int4WeightLinear(),
+}
 LINEAR: dict[EngineName, dict[Precision, LinearWriter]] = {
     "onnxruntime": {
         "fp32": Float32Linear(),
@@ -29,22 +36,20 @@ LINEAR: dict[EngineName, dict[Precision, LinearWriter]] = {
         "int8": Int8Linear(),
         "int4": Int4Linear(),
     },
-    "tensorrt-rtx": {
-        "fp32": Float32Linear(),
-        "fp16": HalfLinear(FP16),
-        "bf16": HalfLinear(BF16),
-        "int8": Int8WeightLinear(),
-        "int4": Int4WeightLinear(),
-    },
+    "tensorrt-rtx": TENSORRT_LINEAR,
+    "tensorrt": TENSORRT_LINEAR,
 }
 STORED: dict[Precision, EmbeddingWriter] = {"fp32": StoredEmbedding(FP32), "fp16": StoredEmbedding(FP16), "bf16": StoredEmbedding(BF16)}
 EMBEDDING: dict[EngineName, dict[Precision, EmbeddingWriter]] = {
     "onnxruntime": {**STORED, "int8": Int8Embedding()},
     "tensorrt-rtx": {**STORED, "int8": DequantizedEmbedding()},
+    "tensorrt": {**STORED, "int8": DequantizedEmbedding()},
 }
+TENSORRT_CACHE: dict[Precision, CacheType] = {"fp16": "float16", "bf16": "bfloat16", "int8": "float16", "int4": "float16"}
 CACHE: dict[EngineName, dict[Precision, CacheType]] = {
     "onnxruntime": {},
-    "tensorrt-rtx": {"fp16": "float16", "bf16": "bfloat16", "int8": "float16", "int4": "float16"},
+    "tensorrt-rtx": TENSORRT_CACHE,
+    "tensorrt": TENSORRT_CACHE,
 }
 CACHE_ONNX: dict[CacheType, int] = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}
 SAME_EMBEDDING: tuple[Precision, ...] = ("fp32", "fp16", "bf16")

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .cases import Case
 from .decisions import wrong_decisions
 from .quality_report import QualityReport
+from .samples_report import SamplesReport
 from .session import StepAnswer
 from .torch_reference import Reference
 
@@ -96,11 +97,12 @@ def coarsest_precision(manifest: Manifest) -> Precision:
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """All cases of one bundle, and how much it differs from fp32 on real prompts, where that was looked at."""
+    """All cases of one bundle; how much it differs from fp32 on real prompts, and recorded sampler runs, where they were looked at."""
 
     precision: Precision
     results: tuple[CaseResult, ...] = ()
     quality: QualityReport | None = None
+    samples: SamplesReport | None = None
 
     @property
     def tolerance(self) -> Tolerance:
@@ -109,8 +111,9 @@ class VerifyReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every case is good enough. Quality has no bound: how much a game can bear is not known here."""
-        return not self.results or self.tolerance.passes_all(list(self.results))
+        """Whether every case is good enough and every sampler run equal. Quality has no bound: what a game can bear is not known here."""
+        runs = self.samples is None or self.samples.passed
+        return runs and (not self.results or self.tolerance.passes_all(list(self.results)))
 
     @property
     def largest_error(self) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from dlm_kernels.unmask.reference import allowed_logits, commits, log_softmax, sampling_scores
+from dlm_kernels.unmask.reference import allowed_logits, commits, confidences, log_softmax, sampling_scores
 
 from .session import StepAnswer
 
@@ -14,8 +14,9 @@ CONFIDENCE_ABS = 1e-4
 def wrong_decisions(answer: StepAnswer, *, mask_token_id: int | None) -> int:
     """Count the window positions that were decided wrongly.
 
-    A token is wrong when the reference finds a clearly better one, a confidence when it is not that token's probability, and a
-    commitment when it does not follow from the graph's own confidences. So a near tie, which rounding settles either way, is no error.
+    A token is wrong when the reference finds a clearly better one, a confidence when it is not what the row's measure says of that token's
+    position, and a commitment when it does not follow from the graph's own confidences. So a near tie, which rounding settles either way,
+    is no error.
     """
     inputs, outputs = answer.unmask_inputs(), answer.outputs
     sampled_ids, confidence = outputs["sampled_ids"], outputs["confidence"]
@@ -25,8 +26,8 @@ def wrong_decisions(answer: StepAnswer, *, mask_token_id: int | None) -> int:
     best = scores.max(-1)
     # Where everything is banned both sides are -inf, which is not less than itself: whatever stands there is right.
     wrong_token = np.take_along_axis(scores, chosen, -1)[..., 0] < best - SCORE_SLACK * (1 + np.abs(best))
-    probability = np.exp(np.take_along_axis(log_softmax(biased), chosen, -1)[..., 0])
-    wrong_confidence = np.abs(probability - confidence) > CONFIDENCE_ABS
+    expected = confidences(log_softmax(biased), sampled_ids, inputs.measure)
+    wrong_confidence = np.abs(expected - confidence) > CONFIDENCE_ABS
     commit = commits(inputs, confidence, mask_token_id=-1 if mask_token_id is None else mask_token_id)
     wrong_canvas = outputs["canvas"] != np.where(commit, sampled_ids, inputs.tokens)
     return int((wrong_token | wrong_confidence | wrong_canvas).sum())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from dlm_runtime.bundle import Manifest
+from dlm_runtime.engines.neutral import neutral_inputs
 from numpy.typing import NDArray
 
 from ..errors import CheckpointError
@@ -71,7 +72,7 @@ def self_conditioning(manifest: Manifest, rows: int, logits: Floats | None) -> A
 def unmask_nothing(manifest: Manifest, shape: tuple[int, ...]) -> Arrays:
     """A window over all of [B, L], and settings under which no token is drawn or committed."""
     rows = shape[0]
-    return {
+    return neutral_inputs(rows) | {
         "window_start": np.zeros(rows, np.int64),
         "allow_rows": np.zeros(shape, np.int64),
         "allow_table": np.zeros((1, manifest.vocab_size), np.float32),

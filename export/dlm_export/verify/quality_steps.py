@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from dlm_runtime.bundle import Manifest
+from dlm_runtime.engines.neutral import neutral_inputs
 from dlm_runtime.errors import EngineError
 from numpy.typing import NDArray
 
@@ -106,7 +107,7 @@ def banned(manifest: Manifest) -> set[int]:
 def one_row(manifest: Manifest, token_ids: Ints, block_ids: Ints, past: Past, window: int) -> Arrays:
     """The inputs of a step over one row, its last `window` positions asked for."""
     known, count = past[0][0].shape[1], len(token_ids)
-    feed: Arrays = {
+    feed: Arrays = neutral_inputs(1) | {
         "input_ids": token_ids[None],
         "position_ids": known + np.arange(count)[None],
         "past_lengths": np.array([known]),

@@ -24,6 +24,7 @@ from .golden_diffusion_gemma import replay_diffusion_gemma
 from .quality import QualityProgress, compare_bundles
 from .quality_report import QualityReport
 from .replay import replay
+from .samples import verify_samples
 from .session import StepSession
 from .torch_reference import Reference, reference_answers, suitable_threads
 
@@ -33,9 +34,10 @@ def verify_bundle(
     reference_path: str | Path,
     *,
     seed: int = 0,
+    samples: bool = False,
     progress: Progress = SILENT,
 ) -> VerifyReport:
-    """Compare the exported graph with what the reference folder holds.
+    """Compare the exported graph with what the reference folder holds; with `samples`, recorded sampler runs and logits alone.
 
     Recorded logits are played; against a checkpoint, the plain torch module answers in every mode, and a bundle below fp32 is compared with
     the checkpoint's fp32 bundle on real prompts as well; against another bundle, that alone is done.
@@ -44,6 +46,9 @@ def verify_bundle(
     """
     bundle, folder = Bundle.load(bundle_path), Path(reference_path)
     precision = coarsest_precision(bundle.manifest)
+    if samples:
+        results = play_recording(StepSession(bundle), folder) if (folder / LOGITS_FILE).is_file() else ()
+        return VerifyReport(precision, results, samples=verify_samples(bundle, folder, progress))
     if (folder / LOGITS_FILE).is_file():
         return VerifyReport(precision, play_recording(StepSession(bundle), folder))
     if is_bundle(folder):

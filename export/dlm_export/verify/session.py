@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 import onnxruntime
-from dlm_kernels.unmask import UnmaskInputs
+from dlm_kernels.unmask import ShapeInputs, UnmaskInputs, shape_logits
 from dlm_runtime.bundle import Bundle, Manifest
+from dlm_runtime.engines.neutral import neutral_inputs, neutral_roles
 from dlm_runtime.errors import EngineError
 from numpy.typing import NDArray
 
@@ -29,16 +30,18 @@ class StepAnswer:
     outputs: Arrays
 
     def unmask_inputs(self) -> UnmaskInputs:
-        """What `dlm::ParallelUnmask` got in this step, rebuilt from the step's own inputs and its logits."""
+        """What `dlm::ParallelUnmask` got in this step, rebuilt from the step's own inputs and its raw logits."""
         feed, window = self.feed, self.feed["allow_rows"].shape[1]
         index = feed["window_start"][:, None] + np.arange(window)
         clipped = np.minimum(index, feed["input_ids"].shape[1] - 1)
+        shaping = {item.name: feed[item.name] for item in fields(ShapeInputs) if item.name != "logits"}
+        per_row = ("quota", "threshold", "factor", "measure", "temperature", "rank_temperature", "seed", "step")
         return UnmaskInputs(
-            logits=self.outputs["logits"],
+            logits=shape_logits(ShapeInputs(self.outputs["logits"], **shaping)),
             tokens=np.take_along_axis(feed["input_ids"], clipped, 1),
             live=index < feed["query_lengths"][:, None],
             positions=np.take_along_axis(feed["position_ids"], clipped, 1),
-            **{name: feed[name] for name in ("allow_rows", "allow_table", "quota", "threshold", "temperature", "seed", "step")},
+            **{name: feed[name] for name in ("allow_rows", "allow_table", *per_row)},
         )
 
 
@@ -124,12 +127,7 @@ def past_inputs(case: Case, pasts: Sequence[Past], manifest: Manifest, rng: np.r
 
 def role_inputs(case: Case, manifest: Manifest) -> Arrays:
     """For networks with an encoder and a decoder: what is committed is encoded; canvases are decoded as on a first step."""
-    rows = len(case.rows)
-    return {
-        "encode": np.array([row.commit for row in case.rows]),
-        "self_conditioning": np.zeros((rows, 1, manifest.vocab_size), np.float32),
-        "self_conditioned": np.zeros(rows, bool),
-    }
+    return neutral_roles(len(case.rows), manifest.vocab_size) | {"encode": np.array([row.commit for row in case.rows])}
 
 
 def unmask_settings(case: Case, manifest: Manifest, rng: np.random.Generator) -> Arrays:
@@ -139,7 +137,7 @@ def unmask_settings(case: Case, manifest: Manifest, rng: np.random.Generator) ->
     if manifest.mask_token_id is not None:
         allow_table[:, manifest.mask_token_id] = -np.inf
     allow_table[1, rng.random(manifest.vocab_size) < 0.5] = -np.inf
-    return {
+    return neutral_inputs(rows) | {
         "allow_rows": rng.integers(0, 2, (rows, window)),
         "allow_table": allow_table,
         "quota": rng.integers(0, 4, rows),

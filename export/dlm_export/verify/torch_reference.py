@@ -95,9 +95,10 @@ def role(has_roles: bool, *, commit: bool) -> dict[str, bool]:
 
 
 def seen(block_ids: NDArray[np.int64]) -> torch.Tensor:
-    """Who sees whom by block ids, bool [n, n]."""
+    """Who sees whom by block ids, bool [n, n]; see graph/mask.py."""
     ids = torch.from_numpy(block_ids)
-    return ids[None] <= ids[:, None]
+    level = torch.where(ids < 0, -2 - ids, ids)
+    return (ids[None] >= 0) & (ids[None] <= level[:, None]) | torch.eye(len(ids), dtype=torch.bool)
 
 
 def to_arrays(pairs: list[KeyValue]) -> list[tuple[Floats, Floats]]:

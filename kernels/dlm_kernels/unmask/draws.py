@@ -39,10 +39,15 @@ def position_keys(seed: Ints, step: Ints, positions: Ints) -> tuple[Ints, Ints]:
     return first, scramble(first + SALT_1)
 
 
-def uniform(seed: Ints, step: Ints, positions: Ints, vocab_size: int) -> NDArray[np.float32]:
-    """Numbers strictly between 0 and 1, one per window position and token id. -> [B, W, V]."""
+def uniform(seed: Ints, step: Ints, positions: Ints, vocab_size: int, first_token: int = 0) -> NDArray[np.float32]:
+    """Numbers strictly between 0 and 1, one per window position and token id, from `first_token` on. -> [B, W, V]."""
+    return uniform_of(seed, step, positions, np.arange(first_token, first_token + vocab_size))
+
+
+def uniform_of(seed: Ints, step: Ints, positions: Ints, token_ids: Ints) -> NDArray[np.float32]:
+    """The numbers of `token_ids`, [K] or [B, W, K] -> [B, W, K]."""
     first, second = position_keys(seed, step, positions)
-    state = scramble(first[..., None] + np.arange(vocab_size))
+    state = scramble(first[..., None] + token_ids)
     state = scramble(state + second[..., None])
     steps = (state >> (31 - UNIFORM_BITS)).astype(np.float32)
     return (steps + np.float32(0.5)) * np.float32(2.0**-UNIFORM_BITS)
@@ -51,3 +56,8 @@ def uniform(seed: Ints, step: Ints, positions: Ints, vocab_size: int) -> NDArray
 def gumbel_noise(seed: Ints, step: Ints, positions: Ints, vocab_size: int) -> NDArray[np.float32]:
     """Standard Gumbel noise: argmax(z / T + noise) is a draw from softmax(z / T). -> [B, W, V]."""
     return -np.log(-np.log(uniform(seed, step, positions, vocab_size)))
+
+
+def rank_noise(seed: Ints, step: Ints, positions: Ints, vocab_size: int) -> NDArray[np.float32]:
+    """Standard Gumbel noise for the ranking of positions: that of the token after the last. -> [B, W]."""
+    return -np.log(-np.log(uniform(seed, step, positions, 1, first_token=vocab_size)))[..., 0]

@@ -1,4 +1,4 @@
-"""`dlm::ParallelUnmask` as an ONNX model-local function, read from its text, and the node that calls it."""
+"""`dlm::ParallelUnmask` and `dlm::ShapeLogits` as ONNX model-local functions, read from their text, and the nodes that call them."""
 
 from __future__ import annotations
 
@@ -20,11 +20,28 @@ INPUTS = (
     "allow_table",
     "quota",
     "threshold",
+    "factor",
+    "measure",
     "temperature",
+    "rank_temperature",
     "seed",
     "step",
 )
 OUTPUTS = ("canvas", "committed", "sampled_ids", "confidence", "entropy", "top_ids", "top_logprobs")
+
+SHAPE_INPUTS = (
+    "logits",
+    "allow_rows",
+    "allow_table",
+    "temperature",
+    "scale",
+    "sample_top_k",
+    "sample_top_p",
+    "repetition_penalty",
+    "recent_ids",
+    "guidance",
+    "guidance_rows",
+)
 
 
 def read_function(file_name: str) -> FunctionProto:
@@ -34,7 +51,12 @@ def read_function(file_name: str) -> FunctionProto:
 
 def unmask_functions() -> list[FunctionProto]:
     """The functions a model needs in its `functions` for `unmask_node` to run on any backend."""
-    return [read_function("scramble.onnxtxt"), read_function("parallel_unmask.onnxtxt")]
+    return [read_function(f"{name}.onnxtxt") for name in ("scramble", "gumbel_noise", "parallel_unmask")]
+
+
+def shape_functions() -> list[FunctionProto]:
+    """The functions a model needs in its `functions` for `shape_node` to run on any backend."""
+    return [read_function("shape_logits.onnxtxt")]
 
 
 def unmask_node(inputs: Sequence[str], outputs: Sequence[str], *, mask_token_id: int, top_k: int, name: str = "unmask") -> NodeProto:
@@ -55,3 +77,10 @@ def unmask_node(inputs: Sequence[str], outputs: Sequence[str], *, mask_token_id:
         plugin_namespace=DOMAIN,
         plugin_version=PLUGIN_VERSION,
     )
+
+
+def shape_node(inputs: Sequence[str], output: str, *, name: str = "shape") -> NodeProto:
+    """The node that runs before: value names in the order of `SHAPE_INPUTS`; no plugin takes its place."""
+    if len(inputs) != len(SHAPE_INPUTS):
+        raise ValueError(f"ShapeLogits takes {len(SHAPE_INPUTS)} inputs, got {len(inputs)}")
+    return helper.make_node("ShapeLogits", list(inputs), [output], name=name, domain=DOMAIN)

@@ -26,7 +26,7 @@ from dlm_npc.v1 import mode_pb2 as dlm__npc_dot_v1_dot_mode__pb2
 from dlm_npc.v1 import turn_pb2 as dlm__npc_dot_v1_dot_turn__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64lm_npc/v1/line_spec.proto\x12\ndlm_npc.v1\x1a\x15\x64lm_npc/v1/mode.proto\x1a\x15\x64lm_npc/v1/turn.proto\"\xbd\x02\n\x08LineSpec\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x14\n\x0c\x63haracter_id\x18\x03 \x01(\t\x12\x13\n\x0bplayer_text\x18\x04 \x01(\t\x12!\n\x07history\x18\x05 \x03(\x0b\x32\x10.dlm_npc.v1.Turn\x12\x1e\n\x04mode\x18\x06 \x01(\x0e\x32\x10.dlm_npc.v1.Mode\x12\x11\n\tbudget_ms\x18\x07 \x01(\x05\x12\x10\n\x08priority\x18\x08 \x01(\x05\x12\x11\n\tmax_chars\x18\t \x01(\x05\x12\x16\n\x0emax_new_tokens\x18\n \x01(\x05\x12\x11\n\tthreshold\x18\x0b \x01(\x02\x12\x13\n\x0btemperature\x18\x0c \x01(\x02\x12\x0c\n\x04seed\x18\r \x01(\x05\x12\x15\n\rfallback_text\x18\x0e \x01(\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x64lm_npc/v1/line_spec.proto\x12\ndlm_npc.v1\x1a\x15\x64lm_npc/v1/mode.proto\x1a\x15\x64lm_npc/v1/turn.proto\"\x9a\x03\n\x08LineSpec\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x14\n\x0c\x63haracter_id\x18\x03 \x01(\t\x12\x13\n\x0bplayer_text\x18\x04 \x01(\t\x12!\n\x07history\x18\x05 \x03(\x0b\x32\x10.dlm_npc.v1.Turn\x12\x1e\n\x04mode\x18\x06 \x01(\x0e\x32\x10.dlm_npc.v1.Mode\x12\x11\n\tbudget_ms\x18\x07 \x01(\x05\x12\x10\n\x08priority\x18\x08 \x01(\x05\x12\x11\n\tmax_chars\x18\t \x01(\x05\x12\x16\n\x0emax_new_tokens\x18\n \x01(\x05\x12\x11\n\tthreshold\x18\x0b \x01(\x02\x12\x13\n\x0btemperature\x18\x0c \x01(\x02\x12\x0c\n\x04seed\x18\r \x01(\x05\x12\x15\n\rfallback_text\x18\x0e \x01(\t\x12\r\n\x05top_k\x18\x0f \x01(\x05\x12\r\n\x05top_p\x18\x10 \x01(\x02\x12\x1a\n\x12repetition_penalty\x18\x11 \x01(\x02\x12\x10\n\x08guidance\x18\x12 \x01(\x02\x12\x0f\n\x07sampler\x18\x13 \x01(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,5 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'dlm_npc.v1.line_spec_pb2', 
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LINESPEC']._serialized_start=89
-  _globals['_LINESPEC']._serialized_end=406
+  _globals['_LINESPEC']._serialized_end=499
 # @@protoc_insertion_point(module_scope)

@@ -1,7 +1,7 @@
 """A bundle: the folder that an exporter writes and an engine loads."""
 
 from dlm_runtime.bundle.folder import MANIFEST_NAME, Bundle, write_manifest
-from dlm_runtime.bundle.manifest import CacheType, ContextMask, EngineName, Manifest, Mode, Precision, Source, Target
+from dlm_runtime.bundle.manifest import CacheType, ContextMask, EngineName, Manifest, Mode, Plan, PlanProfile, Precision, Source, Target
 
 __all__ = [
     "MANIFEST_NAME",
@@ -11,6 +11,8 @@ __all__ = [
     "EngineName",
     "Manifest",
     "Mode",
+    "Plan",
+    "PlanProfile",
     "Precision",
     "Source",
     "Target",

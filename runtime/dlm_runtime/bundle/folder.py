@@ -113,9 +113,9 @@ def _complaint(where: tuple[int | str, ...], kind: str, value: object, message: 
 
 
 def _check_targets(folder: Path, manifest: Manifest) -> None:
-    for target in manifest.targets:
-        if target.file not in manifest.files:
-            raise BundleError(folder / target.file, "is a target but not among the manifest's files", _EXPORT_AGAIN)
+    for file in (file for target in manifest.targets for file in target.files()):
+        if file not in manifest.files:
+            raise BundleError(folder / file, "is a target but not among the manifest's files", _EXPORT_AGAIN)
 
 
 def _check_unlisted(folder: Path, manifest: Manifest) -> None:

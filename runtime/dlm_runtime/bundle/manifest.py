@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Mode = Literal["diffusion", "self_speculation", "ar"]
 ContextMask = Literal["causal", "block_causal", "bidirectional"]
 Precision = Literal["fp32", "fp16", "bf16", "int8", "int4"]
-EngineName = Literal["onnxruntime", "tensorrt-rtx"]
+EngineName = Literal["onnxruntime", "tensorrt-rtx", "tensorrt"]
 CacheType = Literal["float32", "float16", "bfloat16"]
 
 
@@ -24,11 +24,43 @@ class Source(_Frozen):
     revision: str | None = None
 
 
+class PlanProfile(_Frozen):
+    """Shapes that a plan takes: the smallest, the usual and the largest size of every named dimension, such as {"B": (1, 4, 8)}."""
+
+    name: str
+    dimensions: dict[str, tuple[int, int, int]]
+
+
+class Plan(_Frozen):
+    """An engine that TensorRT built of one of the bundle's graphs.
+
+    `graph` and `file` are paths relative to the bundle. `compute_capabilities` are written as in "86", and none says the card that it was
+    built on. `plugin` is null where the engine runs standard operators alone, else the name of the library or "python": the engine
+    cannot be loaded without that plugin.
+    """
+
+    graph: str
+    file: str
+    builder: str
+    compute_capabilities: tuple[str, ...] = ()
+    profiles: tuple[PlanProfile, ...] = Field(min_length=1)
+    plugin: str | None = None
+
+
 class Target(_Frozen):
-    """One engine's model file, as a path relative to the bundle."""
+    """One engine's model file, as a path relative to the bundle.
+
+    `block_file` is the graph that denoises a whole block in one call, where there is one, and `plans` are the engines built so far.
+    """
 
     engine: EngineName
     file: str
+    block_file: str | None = None
+    plans: tuple[Plan, ...] = ()
+
+    def files(self) -> tuple[str, ...]:
+        """All that the target needs of the bundle."""
+        return (self.file, *([self.block_file] if self.block_file else []), *(plan.file for plan in self.plans))
 
 
 class Manifest(_Frozen):

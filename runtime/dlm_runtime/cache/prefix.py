@@ -1,21 +1,20 @@
 """The prefix cache: a tree of token blocks with their keys and values.
 
 With causal context the keys and values of a token depend on nothing but the tokens up to it, so two prompts that begin alike share them
-exactly. A node is one block of tokens reached from its parent; its dictionary key holds the parent's number and the tokens themselves,
-so nothing rests on a hash being unique.
+exactly. With block-causal context they depend on the tokens up to the end of its block, so such prompts share whole blocks, and only with
+prompts in blocks of the same length. A node is one block of tokens reached from its parent; its dictionary key holds the parent's number
+and the tokens themselves, so nothing rests on a hash being unique.
 """
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
+from dlm_runtime.engines.key_values import KeyValues
 
-Float32 = NDArray[np.float32]
-_ROOT = 0
 _Key = tuple[int, tuple[int, ...]]  # number of the parent, tokens of the block
 
 
@@ -38,7 +37,7 @@ class CacheStats:
 @dataclass(slots=True)
 class _Node:
     number: int
-    context: Float32  # [layers, 2, Hkv, block, dh]
+    context: KeyValues  # one row of one block
 
 
 class PrefixCache:
@@ -51,31 +50,33 @@ class PrefixCache:
         self.block_tokens = block_tokens
         # Oldest first. A path is always touched from its leaf up, so a child is never younger than its parent and the oldest is a leaf.
         self._nodes: OrderedDict[_Key, _Node] = OrderedDict()
-        self._next_number = _ROOT + 1
+        self._next_number = 1
         self._bytes = 0
         self._lookup_tokens = 0
         self._hit_tokens = 0
         self._evicted_blocks = 0
 
-    def match(self, token_ids: Sequence[int], most: int) -> list[Float32]:
-        """The longest run of whole blocks that `token_ids` begins with, at most `most` tokens; each [layers, 2, Hkv, block, dh].
+    def size(self, block_length: int = 1) -> int:
+        """Tokens of a block of prompts whose context is causal over blocks of `block_length` tokens; 1 is causal."""
+        return math.lcm(self.block_tokens, block_length)
+
+    def match(self, token_ids: Sequence[int], most: int, block_length: int = 1) -> list[KeyValues]:
+        """The longest run of whole blocks that `token_ids` begins with, at most `most` tokens; each one row of `size(block_length)` tokens.
 
         The arrays belong to the cache: copy from them before the next `insert`, and do not write to them.
         """
-        path = self._walk(token_ids, most)
+        path = self._walk(token_ids, most, block_length)
         self._touch(path)
         return [self._nodes[key].context for key in path]
 
-    def insert(self, token_ids: Sequence[int], context: Float32) -> None:
-        """Keeps every whole block of `token_ids`, whose keys and values `context` [layers, 2, Hkv, >= len(token_ids), dh] holds."""
-        path = self._walk(token_ids, len(token_ids))
+    def insert(self, token_ids: Sequence[int], context: KeyValues, block_length: int = 1) -> None:
+        """Keeps every whole block of `token_ids`, whose keys and values `context`, one row of at least as many tokens, holds."""
+        path = self._walk(token_ids, len(token_ids), block_length)
         self._touch(path)
-        size = self.block_tokens
-        parent = self._nodes[path[-1]].number if path else _ROOT
+        size = self.size(block_length)
+        parent = self._nodes[path[-1]].number if path else _root(block_length)
         for start in range(len(path) * size, len(token_ids) - size + 1, size):
-            block = np.ascontiguousarray(context[:, :, :, start : start + size])
-            if block.base is not None:  # already contiguous, so still a view that would keep the whole prompt alive
-                block = block.copy()
+            block = context.part(tokens=slice(start, start + size)).copy()
             if self._bytes + block.nbytes > self.capacity_bytes and not self._make_room(block.nbytes, keep=set(path)):
                 break
             key = (parent, tuple(token_ids[start : start + size]))
@@ -100,9 +101,9 @@ class PrefixCache:
         """Counters so far."""
         return CacheStats(self._lookup_tokens, self._hit_tokens, len(self._nodes), self._bytes, self._evicted_blocks)
 
-    def _walk(self, token_ids: Sequence[int], most: int) -> list[_Key]:
+    def _walk(self, token_ids: Sequence[int], most: int, block_length: int) -> list[_Key]:
         path: list[_Key] = []
-        parent, size = _ROOT, self.block_tokens
+        parent, size = _root(block_length), self.size(block_length)
         for start in range(0, min(most, len(token_ids)) - size + 1, size):
             key = (parent, tuple(token_ids[start : start + size]))
             node = self._nodes.get(key)
@@ -125,3 +126,8 @@ class PrefixCache:
             self._bytes -= self._nodes.pop(oldest).context.nbytes
             self._evicted_blocks += 1
         return self._bytes + wanted_bytes <= self.capacity_bytes
+
+
+def _root(block_length: int) -> int:
+    """What the first blocks hang from: prompts in blocks of different length share nothing. Nodes count from 1."""
+    return 1 - block_length

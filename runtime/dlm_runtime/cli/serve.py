@@ -19,6 +19,7 @@ from rich.console import Console
 
 from dlm_runtime.cli.logs import set_up_logs
 from dlm_runtime.embedded import tavern_bundle, tavern_characters
+from dlm_runtime.engines.choose import EngineChoice
 from dlm_runtime.engines.installation import onnxruntime_conflict
 from dlm_runtime.errors import DlmError
 from dlm_runtime.service.launch import ServerOptions, run_server
@@ -36,6 +37,10 @@ def serve(
     characters: Annotated[Path | None, typer.Option(help="Folder of character YAML files. Default: the tavern's.")] = None,
     host: Annotated[str, typer.Option(help="Address to listen on. Other machines reach the server only if you change this.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one and prints it.")] = 50051,
+    engine: Annotated[
+        EngineChoice,
+        typer.Option(help="cpu, a GPU provider of ONNX Runtime, native (a TensorRT plan in the bundle), or auto, which says what it took."),
+    ] = "cpu",
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of the engine. Default: the engine's choice.")] = None,
     max_rows: Annotated[int, typer.Option(min=1, help="Lines written at the same time.")] = 64,
     max_waiting: Annotated[int, typer.Option(min=1, help="Lines that may wait; one more is told to come back later.")] = 256,
@@ -54,6 +59,7 @@ def serve(
             bundle=bundle or tavern_bundle(),
             characters=characters or tavern_characters(),
             address=Address(host, port),
+            engine=engine,
             threads=threads,
             max_rows=max_rows,
             max_waiting=max_waiting,

@@ -26,6 +26,11 @@ class SpeakOptions(TypedDict, total=False):
     temperature: float
     seed: int
     fallback_text: str
+    top_k: int
+    top_p: float
+    repetition_penalty: float
+    guidance: float
+    sampler: str
 
 
 def line_spec(character_id: str, player_text: str, options: SpeakOptions) -> LineSpec:

@@ -6,6 +6,7 @@ gets other text.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from dlm_runtime.bundle import Manifest, Source, Target
 from dlm_runtime.engines.base import Float32, Int64, StepBatch, StepResult
+from dlm_runtime.engines.key_values import KeyValues
 from dlm_runtime.errors import EngineError
 
 Script = Callable[[Sequence[int]], int]
@@ -86,7 +88,7 @@ class FakeEngine:
             self.before_step(batch)
         rows, length = batch.input_ids.shape
         self.steps += 1
-        self.shapes.append((rows, length, batch.past.shape[4], batch.window_length))
+        self.shapes.append((rows, length, batch.past.tokens, batch.window_length))
         canvas = np.zeros(batch.allow_rows.shape, np.int64)
         sampled = np.zeros_like(canvas)
         confidence = np.ones(canvas.shape, np.float32)
@@ -94,7 +96,12 @@ class FakeEngine:
         for row in range(rows):
             self._row(batch, row, canvas, sampled, confidence, committed)
         present = self._present(batch) if batch.want_present else None
-        return StepResult(canvas, sampled, committed, confidence, np.zeros_like(confidence), present=present)
+        result = StepResult(canvas, sampled, committed, confidence, np.zeros_like(confidence), present=present)
+        if batch.want_top:
+            result.top_ids = sampled[:, :, None]
+        if batch.want_logits:
+            result.logits = confidence[:, :, None] * (sampled[:, :, None] == np.arange(self.manifest.vocab_size))
+        return result
 
     def close(self) -> None:
         """Further steps raise EngineError."""
@@ -102,12 +109,15 @@ class FakeEngine:
 
     def _row(self, batch: StepBatch, row: int, canvas: Int64, sampled: Int64, confidence: Float32, committed: Int64) -> None:
         past = int(batch.past_lengths[row])
-        context = [round(float(value)) for value in batch.past[0, 0, row, 0, :past, 0]]
+        context = [round(float(value)) for value in batch.past.arrays[0][0, 0, row, 0, :past, 0]]
         query = batch.input_ids[row, : batch.query_lengths[row]].tolist()
-        drawn = self._drawn(context, query, batch.block_ids[row].tolist())
+        drawn = self._drawn(context, query, batch.block_ids[row, : len(query)].tolist())
+        if batch.shift is not None and batch.shift[row]:
+            drawn = [drawn[0], *drawn[:-1]]
         start = int(batch.window_start[row])
         real = range(start, min(start + batch.window_length, len(query)))
-        sure = {i: self._confidence(past + i, drawn[i]) for i in real}
+        banned = np.isneginf(batch.allow_table).min(axis=1)[batch.allow_rows[row]]  # [W], where nothing at all may stand
+        sure = {i: 0.0 if banned[i - start] else self._confidence(past + i, drawn[i]) for i in real}
         masked = [i for i in real if query[i] == self.manifest.mask_token_id]
         best = sorted(masked, key=lambda i: (-sure[i], i))
         chosen = set(best[: int(batch.quota[row])]) | {i for i in masked if sure[i] >= batch.threshold[row]}
@@ -118,10 +128,11 @@ class FakeEngine:
         committed[row] = len(chosen)
 
     def _drawn(self, context: list[int], query: list[int], block_ids: list[int]) -> list[int]:
-        """What is drawn at every token of `query`, block after block."""
+        """What is drawn at every token of `query`, block after block. A negative id is a token that sees the blocks below -1 - id."""
         drawn: list[int] = []
-        for block in _blocks(query, block_ids):
-            before = context + query[: len(drawn)]
+        for number, block in _blocks(query, block_ids):
+            seen = len(drawn) if number >= 0 else bisect_left([block_id for block_id in block_ids if block_id >= 0], -1 - number)
+            before = context + query[:seen]
             alone = len(block) == 1 and block[0] != self.manifest.mask_token_id
             drawn += [self.script(before + block)] if alone else self._denoised(before, block)
         return drawn
@@ -154,15 +165,14 @@ class FakeEngine:
             token_id = (token_id + 1) % self.manifest.vocab_size
         return token_id
 
-    def _present(self, batch: StepBatch) -> Float32:
-        manifest = self.manifest
-        rows, length = batch.input_ids.shape
-        present = np.zeros((manifest.layers, 2, rows, manifest.kv_heads, length, manifest.head_dim), np.float32)
-        present[...] = batch.input_ids[None, None, :, None, :, None]
+    def _present(self, batch: StepBatch) -> KeyValues:
+        present = KeyValues.zeros(self.manifest, *batch.input_ids.shape)
+        for array in present.arrays:
+            array[...] = batch.input_ids[None, None, :, None, :, None]
         return present
 
 
-def _blocks(token_ids: Sequence[int], block_ids: Sequence[int]) -> Iterator[list[int]]:
-    """Tokens of one block id after another; ids never fall along a row here. There may be more ids than tokens: those are padding's."""
-    for _, block in groupby(zip(token_ids, block_ids, strict=False), key=lambda pair: pair[1]):
-        yield [token_id for token_id, _ in block]
+def _blocks(token_ids: Sequence[int], block_ids: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Tokens of one block id after another; equal ids stand together here. There may be more ids than tokens: those are padding's."""
+    for number, block in groupby(zip(token_ids, block_ids, strict=False), key=lambda pair: pair[1]):
+        yield number, [token_id for token_id, _ in block]

@@ -9,15 +9,17 @@ import onnxruntime as ort
 from dlm_runtime.bundle import CacheType, Manifest
 from dlm_runtime.errors import EngineError
 
-_INT, _FLOAT = "tensor(int64)", "tensor(float)"
+_INT, _FLOAT, _BOOL = "tensor(int64)", "tensor(float)", "tensor(bool)"
 _CACHE: dict[CacheType, str] = {"float32": _FLOAT, "float16": "tensor(float16)", "bfloat16": "tensor(bfloat16)"}
 _Shape = tuple[int | None, ...]  # None: a size that varies
 
 
 def check_signature(session: ort.InferenceSession, manifest: Manifest, file: Path) -> None:
     """Raises EngineError naming the first input or output that is missing, unknown, or of another type or shape."""
+    inputs = session.get_inputs()
+    roles = _roles(manifest) if any(node.name == "encode" for node in inputs) else {}
     for what, wanted, found in (
-        ("input", _inputs(manifest), session.get_inputs()),
+        ("input", _inputs(manifest) | roles, inputs),
         ("output", _outputs(manifest), session.get_outputs()),
     ):
         have = {node.name: (node.type, tuple(node.shape)) for node in found}
@@ -32,17 +34,6 @@ def check_signature(session: ort.InferenceSession, manifest: Manifest, file: Pat
             raise _mismatch(file, f"the graph asks for an input {extra[0]!r} that nothing supplies")
 
 
-def check_cache(manifest: Manifest, file: Path) -> None:
-    """Raises EngineError when one float32 array cannot hold the keys and values of all layers."""
-    if manifest.cache_type != "float32":
-        problem = f"keys and values are {manifest.cache_type}"
-    elif len({manifest.cache_shape(layer) for layer in range(manifest.layers)}) > 1:
-        problem = "keys and values differ in shape from layer to layer"
-    else:
-        return
-    raise EngineError(f"{file}: {problem}", "This engine runs models that keep them as float32 of one shape")
-
-
 def _inputs(manifest: Manifest) -> dict[str, tuple[str, _Shape]]:
     row: _Shape = (None,)
     pair: _Shape = (None, None)
@@ -53,15 +44,35 @@ def _inputs(manifest: Manifest) -> dict[str, tuple[str, _Shape]]:
         "query_lengths": (_INT, row),
         "block_ids": (_INT, pair),
         "window_start": (_INT, row),
+        "shift": (_INT, row),
         "allow_rows": (_INT, pair),
         "allow_table": (_FLOAT, (None, manifest.vocab_size)),
+        "scale": (_FLOAT, row),
+        "sample_top_k": (_INT, row),
+        "sample_top_p": (_FLOAT, row),
+        "repetition_penalty": (_FLOAT, row),
+        "recent_ids": (_INT, pair),
+        "guidance": (_FLOAT, row),
+        "guidance_rows": (_INT, row),
         "quota": (_INT, row),
         "threshold": (_FLOAT, row),
+        "factor": (_FLOAT, row),
+        "measure": (_INT, row),
         "temperature": (_FLOAT, row),
+        "rank_temperature": (_FLOAT, row),
         "seed": (_INT, row),
         "step": (_INT, row),
     }
     return wanted | _context("past", manifest)
+
+
+def _roles(manifest: Manifest) -> dict[str, tuple[str, _Shape]]:
+    """Of graphs with an encoder and a decoder."""
+    return {
+        "encode": (_BOOL, (None,)),
+        "self_conditioning": (_FLOAT, (None, None, manifest.vocab_size)),
+        "self_conditioned": (_BOOL, (None,)),
+    }
 
 
 def _outputs(manifest: Manifest) -> dict[str, tuple[str, _Shape]]:

@@ -1,4 +1,8 @@
-"""Which tokens of a step see each other, as the step graph wants to know it."""
+"""Which tokens of a step see each other, as the step graph wants to know it: by a block id each.
+
+Token i of a row sees token j if i is j, or if 0 <= block_ids[j] <= level, the level being block_ids[i], or -2 - block_ids[i] where that is
+negative. So a token with a negative id is seen by nobody else; with -1 it sees only the past, with -2 block 0 too, with -3 blocks 0 and 1.
+"""
 
 from __future__ import annotations
 

@@ -3,20 +3,26 @@
 from dlm_runtime.policies.autoregressive import Autoregressive
 from dlm_runtime.policies.choose import policy_for
 from dlm_runtime.policies.diffusion import ThresholdDiffusion
-from dlm_runtime.policies.forward import Decoding, Forward, Policy, Prefill, Reply
 from dlm_runtime.policies.line import Line
+from dlm_runtime.policies.passes import Decoding, Directive, Extend, Outcome, Passes, Policy, Prefill, Rule, Speculate
+from dlm_runtime.policies.sampling import Sampling
 from dlm_runtime.policies.self_speculation import LinearSelfSpeculation
 from dlm_runtime.policies.servable import check_servable
 
 __all__ = [
     "Autoregressive",
     "Decoding",
-    "Forward",
+    "Directive",
+    "Extend",
     "Line",
     "LinearSelfSpeculation",
+    "Outcome",
+    "Passes",
     "Policy",
     "Prefill",
-    "Reply",
+    "Rule",
+    "Sampling",
+    "Speculate",
     "ThresholdDiffusion",
     "check_servable",
     "policy_for",

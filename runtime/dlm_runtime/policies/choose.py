@@ -1,24 +1,63 @@
-"""From a mode's name to its policy."""
+"""From a model and what a request says to the policy that writes its line."""
 
 from __future__ import annotations
 
-from dlm_runtime.bundle import Manifest, Mode
+from pathlib import Path
+
+from dlm_runtime.bundle import MANIFEST_NAME, Manifest, Mode
+from dlm_runtime.errors import BundleError, RequestError
 from dlm_runtime.policies.autoregressive import Autoregressive
-from dlm_runtime.policies.diffusion import ThresholdDiffusion
-from dlm_runtime.policies.forward import Policy
+from dlm_runtime.policies.block_loops import BLOCK_LOOPS, mask_of
+from dlm_runtime.policies.canvas_loops import CANVAS_LOOPS
+from dlm_runtime.policies.loop import Loop
+from dlm_runtime.policies.passes import Policy
+from dlm_runtime.policies.sampler_loops import over_own_loops
 from dlm_runtime.policies.self_speculation import LinearSelfSpeculation
-from dlm_runtime.policies.servable import check_servable
+
+OWN_LOOPS: tuple[Loop, ...] = (*BLOCK_LOOPS, *CANVAS_LOOPS)
+LOOPS: tuple[Loop, ...] = (*OWN_LOOPS, *over_own_loops(OWN_LOOPS))
+"""A model's own loop, that of its mode "diffusion", is the first here that fits it."""
 
 
-def policy_for(manifest: Manifest, mode: Mode, threshold: float | None = None) -> Policy:
-    """The policy of `mode` with the manifest's block length and mask. `threshold` None is the manifest's; only diffusion uses it.
+def loops_of(manifest: Manifest) -> tuple[str, ...]:
+    """Names of the loops that fit a model, its own first: what a request may name."""
+    return tuple(loop.name for loop in LOOPS if loop.fits(manifest))
 
-    Raises BundleError as `check_servable` does.
+
+def policy_for(manifest: Manifest, mode: Mode, threshold: float | None = None, sampler: str | None = None) -> Policy:
+    """The policy of `mode`, or the loop called `sampler` in its place, with the manifest's block length and mask.
+
+    `threshold` None is the manifest's; loops that have none do not mind it. Raises RequestError for a loop that does not fit the model, and
+    BundleError where none does (see `check_servable`).
     """
-    mask_token_id = check_servable(manifest)
-    if mode == "ar":
+    check_servable(manifest)
+    if sampler is None and mode == "ar":
         return Autoregressive()
-    if mode == "self_speculation":
-        return LinearSelfSpeculation(manifest.block_length, mask_token_id)
+    if sampler is None and mode == "self_speculation":
+        return LinearSelfSpeculation(manifest.block_length, mask_of(manifest))
     chosen = manifest.default_threshold if threshold is None else threshold
-    return ThresholdDiffusion(manifest.block_length, mask_token_id, chosen)
+    return loop_for(manifest, sampler).make(manifest, chosen)
+
+
+def loop_for(manifest: Manifest, sampler: str | None) -> Loop:
+    """The loop of that name, or the model's own. Raises as `policy_for`."""
+    check_servable(manifest)
+    fitting = [loop for loop in LOOPS if loop.fits(manifest)]
+    for loop in fitting:
+        if sampler in (None, loop.name):
+            return loop
+    raise RequestError("sampler", sampler, f"this model can be decoded with {', '.join(loop.name for loop in fitting)}")
+
+
+def check_servable(manifest: Manifest, file: Path | str = MANIFEST_NAME) -> None:
+    """Raises BundleError naming `file`, the manifest's fields and their values, where no loop can write lines with the model."""
+    if loops_of(manifest):
+        return
+    fields = {"family": manifest.family, "context_mask": manifest.context_mask, "logit_shift": manifest.logit_shift}
+    found = ", ".join(f"{name}={value!r}" for name, value in fields.items())
+    mask = "null" if manifest.mask_token_id is None else str(manifest.mask_token_id)
+    raise BundleError(
+        file,
+        f"has {found} and mask_token_id={mask}, and this release has no decoding loop for such a model",
+        "`dlm-export verify` and `dlm-export inspect` work with it all the same; a family's loops are listed in policies/choose.py",
+    )

@@ -5,27 +5,55 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
+import numpy as np
+
+from dlm_runtime.policies.sampling import Sampling
+
 
 class Line:
     """The tokens written after a prompt.
 
     `tokens` are settled, an end-of-line token included. With `overshoots` a line may pass its limit within the last piece, as the published
     self-speculation loop lets it; otherwise it is cut there.
+
+    `canvas` is the policy's working memory, int64: the prompt, and whatever the policy lays behind it. Column c has position
+    `first_position` + c. `block_origin` is the column at which block 0 of `Sees.BLOCKS` begins, negative where padding that nobody runs
+    would stand before the prompt. Guidance masks the prompt's columns in the twin.
     """
 
     def __init__(
-        self, prompt_ids: Sequence[int], limit: int, eos_token_ids: Sequence[int], temperature: float = 0.0, overshoots: bool = False
+        self,
+        prompt_ids: Sequence[int],
+        limit: int,
+        eos_token_ids: Sequence[int],
+        sampling: Sampling | None = None,
+        *,
+        overshoots: bool = False,
+        first_position: int = 0,
+        block_origin: int = 0,
     ) -> None:
         self.prompt_ids = prompt_ids
         self.limit = limit
         self.eos_token_ids = frozenset(eos_token_ids)
-        self.temperature = temperature
+        self.sampling = sampling or Sampling()
         self.overshoots = overshoots
+        self.first_position = first_position
+        self.block_origin = block_origin
+        self.canvas = np.array(prompt_ids, np.int64)
         self.tokens: list[int] = []
         self.ending: Literal["eos", "length"] | None = None
         self.revision = 0
         self._tail: list[int] = []
         self._tail_frozen: list[bool] = []
+
+    @property
+    def prompt_length(self) -> int:
+        """Columns of the prompt."""
+        return len(self.prompt_ids)
+
+    def lay(self, masks: int, mask_token_id: int) -> None:
+        """Appends masked columns to the canvas."""
+        self.canvas = np.concatenate([self.canvas, np.full(masks, mask_token_id, np.int64)])
 
     @property
     def room(self) -> int:

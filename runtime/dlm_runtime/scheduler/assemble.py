@@ -1,65 +1,64 @@
-"""From what rows ask for to the arrays of one step, and back."""
+"""From pieces of prompts to the arrays of one step. Each piece is asked for one thing only, the token drawn after its last column."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
-from dlm_runtime.engines.base import StepBatch, StepResult
-from dlm_runtime.engines.visibility import block_ids
-from dlm_runtime.policies import Forward, Reply
-from dlm_runtime.scheduler.row import Row
-from dlm_runtime.scheduler.tables import ANY_WORD_ROW
-
-_WINDOWS = (1, 2, 4, 8, 16)  # then multiples of 16: few different shapes, little waste
+from dlm_runtime.engines.base import THRESHOLD_OFF, Int64, StepBatch
+from dlm_runtime.engines.key_values import KeyValues
+from dlm_runtime.policies.passes import NEXT_TOKEN_STEP, Sees
+from dlm_runtime.scheduler.prefill import Chunk
+from dlm_runtime.scheduler.tables import AllowTable
 
 
-def assemble(
-    rows: Sequence[Row], forwards: Sequence[Forward], past: NDArray[np.float32], table: NDArray[np.float32], pad_token_id: int
-) -> StepBatch:
-    """One batch of the rows' forwards, padded to the longest. `past` [layers, 2, B, Hkv, P, dh] holds their contexts in the same order."""
-    longest = max(len(forward.token_ids) for forward in forwards)
-    window = _window(max(forward.window_length for forward in forwards), longest)
-    past_lengths = np.array([row.context_tokens for row in rows], np.int64)
-    padded = [[*forward.token_ids, *[pad_token_id] * (longest - len(forward.token_ids))] for forward in forwards]
-    return StepBatch(
-        input_ids=np.array(padded, np.int64),
-        position_ids=past_lengths[:, None] + np.arange(longest),
-        past_lengths=past_lengths,
-        query_lengths=np.array([len(forward.token_ids) for forward in forwards], np.int64),
-        block_ids=block_ids([forward.causal for forward in forwards], longest),
+def assemble(chunks: Sequence[Chunk], past: KeyValues, table: AllowTable, pad_token_id: int) -> StepBatch:
+    """One batch of the pieces, padded to the longest; `past` holds their contexts in the same order."""
+    rows, longest = len(chunks), max(len(chunk) for chunk in chunks)
+    sampling = [chunk.line.sampling for chunk in chunks]
+    starts = np.array([chunk.start for chunk in chunks], np.int64)
+    lengths = np.array([len(chunk) for chunk in chunks], np.int64)
+    first = np.array([chunk.line.first_position for chunk in chunks], np.int64)
+    input_ids = np.full((rows, longest), pad_token_id, np.int64)
+    for place, chunk in enumerate(chunks):
+        input_ids[place, : len(chunk)] = chunk.row.prompt[chunk.start : chunk.stop]
+    allow_rows = np.array([[table.row_of(one.banned_token_ids)] for one in sampling], np.int64)
+    batch = StepBatch(
+        input_ids=input_ids,
+        position_ids=(first + starts)[:, None] + np.arange(longest),
+        past_lengths=starts,
+        query_lengths=lengths,
+        block_ids=np.stack([_block_ids(chunk, longest) for chunk in chunks]),
         past=past,
-        window_start=np.array([_start(forward, window, longest) for forward in forwards], np.int64),
-        allow_rows=np.full((len(rows), window), ANY_WORD_ROW, np.int64),
-        allow_table=table,
-        quota=np.array([forward.quota for forward in forwards], np.int64),
-        threshold=np.array([forward.threshold for forward in forwards], np.float32),
-        temperature=np.array([forward.temperature for forward in forwards], np.float32),
-        seed=np.array([row.request.seed for row in rows], np.int64),
-        step=np.array([forward.step for forward in forwards], np.int64),
-        want_present=any(forward.keeps for forward in forwards),
+        window_start=lengths - 1,
+        allow_rows=allow_rows,
+        allow_table=table.whole if allow_rows.any() else table.usual,
+        quota=np.zeros(rows, np.int64),
+        threshold=np.full(rows, THRESHOLD_OFF, np.float32),
+        temperature=np.array([one.temperature for one in sampling], np.float32),
+        seed=np.array([one.seed for one in sampling], np.int64),
+        step=np.full(rows, NEXT_TOKEN_STEP, np.int64),
+        want_present=True,
+        encode=np.ones(rows, np.bool_),
     )
+    if any(one.top_k for one in sampling):
+        batch.sample_top_k = np.array([one.sample_top_k for one in sampling], np.int64)
+    if any(one.top_p != 1.0 for one in sampling):
+        batch.sample_top_p = np.array([one.top_p for one in sampling], np.float32)
+    return batch
 
 
-def replies(forwards: Sequence[Forward], batch: StepBatch, result: StepResult) -> list[Reply]:
-    """What each row is told: its own window, cut out of the batch's."""
-    starts = batch.window_start.tolist()
-    canvas, sampled = result.canvas.tolist(), result.sampled_ids.tolist()
-    answers = []
-    for place, forward in enumerate(forwards):
-        first = forward.window_start - starts[place]
-        window = slice(first, first + forward.window_length)
-        answers.append(Reply(canvas[place][window], sampled[place][window]))
-    return answers
-
-
-def _window(length: int, longest: int) -> int:
-    rounded = next((size for size in _WINDOWS if size >= length), -(-length // 16) * 16)
-    return min(rounded, longest)
-
-
-def _start(forward: Forward, window: int, longest: int) -> int:
-    """Moved left where the common window would run past L, so that no position comes twice."""
-    return min(forward.window_start, longest - window)
+def _block_ids(chunk: Chunk, length: int) -> Int64:
+    """Who sees whom within the piece, [L]."""
+    columns = np.arange(length, dtype=np.int64)
+    match chunk.prefill.sees:
+        case Sees.CAUSAL:
+            return columns
+        case Sees.WHOLE:
+            return np.zeros_like(columns)
+        case Sees.BLOCKS:
+            blocks = chunk.prefill.block_length
+            return ((chunk.start - chunk.line.block_origin) % blocks + columns) // blocks
+        case Sees.ECHO:
+            raise ValueError(f"{chunk.prefill.sees=} makes no sense for a prompt")

@@ -8,12 +8,12 @@ import math
 import time
 from collections.abc import Callable
 
-import numpy as np
-from numpy.typing import NDArray
-
 from dlm_runtime.bundle import Manifest, Mode
+from dlm_runtime.engines.key_values import KeyValues
 from dlm_runtime.errors import DlmError
-from dlm_runtime.policies import Decoding, Forward, Line, Prefill, Reply, policy_for
+from dlm_runtime.policies.choose import policy_for
+from dlm_runtime.policies.line import Line
+from dlm_runtime.policies.passes import Decoding, Directive, Outcome, Policy
 from dlm_runtime.scheduler.types import Draft, Failed, Finished, FinishReason, LineEvent, LineRequest, LineResult, Listener
 
 _log = logging.getLogger(__name__)
@@ -23,17 +23,28 @@ _numbers = itertools.count(1)
 class Row:
     """Implements Ticket. Everything but `cancel` belongs to the scheduler's thread once the row is queued."""
 
-    def __init__(self, request: LineRequest, mode: Mode, listener: Listener, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        request: LineRequest,
+        mode: Mode,
+        listener: Listener,
+        wake: Callable[[], None],
+        policy: Policy | None = None,
+        line: Line | None = None,
+    ) -> None:
         self.id = next(_numbers)
         self.request = request
         self.mode: Mode = mode
         self.cancelled = False
-        self.asked: Prefill | Forward | None = None
-        self.line: Line | None = None
-        self.context: NDArray[np.float32] | None = None  # [layers, 2, Hkv, >= prompt, dh] while the prompt is run, then in an arena
+        self.asked: Directive | None = None
+        self.line = line
+        self.prompt: tuple[int, ...] = ()  # what a Prefill runs
+        self.context: KeyValues | None = None  # one row of at least as many tokens, while the prompt is run; then in an arena
         self.context_tokens = 0
         self.cached_tokens = 0
         self.forwards = 0
+        self.passes: list[tuple[str, int]] = []  # directives that are over, and how many passes they took
+        self._policy = policy
         self._listener = listener
         self._wake = wake
         self._decoding: Decoding | None = None
@@ -60,20 +71,28 @@ class Row:
         """Admits the row: its policy asks for the first thing to run."""
         self._admitted_s = time.monotonic()
         request = self.request
-        self.line = Line(request.prompt_ids, request.max_new_tokens, manifest.eos_token_ids, request.temperature)
-        self._decoding = policy_for(manifest, self.mode, request.threshold).decode(self.line)
-        self.asked = next(self._decoding)
+        if self.line is None:
+            self.line = Line(request.prompt_ids, request.max_new_tokens, manifest.eos_token_ids, request.sampling)
+        policy = self._policy or policy_for(manifest, self.mode, request.threshold, request.sampler)
+        self._decoding = policy.decode(self.line)
+        self.asked = next(self._decoding, None)
+
+    @property
+    def has_prefilled(self) -> bool:
+        """Whether `prefilled` has been called."""
+        return self._prefilled_s is not None
 
     def prefilled(self) -> None:
         """Notes that the prompt has been run."""
         self._prefilled_s = time.monotonic()
 
-    def answer(self, reply: Reply) -> bool:
-        """Hands the policy its reply; False when the line has ended. Raises what the policy raises."""
+    def answer(self, outcome: Outcome) -> bool:
+        """Hands the policy what its directive came to; False when the line has ended. Raises what the policy raises."""
         if self._decoding is None:
             raise RuntimeError(f"row {self.id} was never begun")
+        self.passes.append((type(self.asked).__name__, outcome.passes))
         try:
-            self.asked = self._decoding.send(reply)
+            self.asked = self._decoding.send(outcome)
             return True
         except StopIteration:
             self.asked = None

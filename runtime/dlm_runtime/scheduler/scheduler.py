@@ -9,6 +9,7 @@ import time
 from dlm_runtime.cache import PrefixCache
 from dlm_runtime.engines.base import Engine
 from dlm_runtime.errors import DlmError, QueueFull, SchedulerClosed
+from dlm_runtime.policies.servable import check_servable
 from dlm_runtime.scheduler.checks import check_request
 from dlm_runtime.scheduler.counters import Counters
 from dlm_runtime.scheduler.row import Row
@@ -37,6 +38,7 @@ class Scheduler:
     ) -> None:
         if max_rows < 1 or max_waiting < 0 or prefill_step_tokens < 1:
             raise ValueError(f"{max_rows=} and {prefill_step_tokens=} must be at least 1, {max_waiting=} at least 0")
+        check_servable(engine.manifest)
         self._manifest = engine.manifest
         self._max_rows = max_rows
         self._max_waiting = max_waiting

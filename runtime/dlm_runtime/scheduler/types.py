@@ -9,9 +9,12 @@ from typing import Literal, Protocol
 from dlm_runtime.bundle import Mode
 from dlm_runtime.cache import CacheStats
 from dlm_runtime.errors import DlmError, RequestError
+from dlm_runtime.policies.sampling import Sampling
 
 FinishReason = Literal["eos", "length", "cancelled"]
 MAX_SEED = 2**63 - 1
+MAX_PENALTY = 10.0
+MAX_GUIDANCE = 10.0
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,9 @@ class LineRequest:
     """One line to be written after `prompt_ids`.
 
     `mode` and `threshold` left at None are taken from the manifest. `budget_ms` orders the queue (earliest deadline first), `priority`
-    breaks ties, larger first. With `drafts` the listener is shown the line after every step that changed it.
+    breaks ties, larger first. `sampler` names a decoding loop of the model's family in place of the mode's own; `top_k`, `top_p`,
+    `repetition_penalty` and `guidance` are those of `Sampling`. With `drafts` the listener is shown the line after every step that
+    changed it.
     Raises RequestError when a value can be right for no model; `Scheduler.submit` checks the rest.
     """
 
@@ -32,6 +37,11 @@ class LineRequest:
     priority: int = 0
     budget_ms: int | None = None
     drafts: bool = False
+    sampler: str | None = None
+    top_k: int = 0
+    top_p: float = 1.0
+    repetition_penalty: float = 1.0
+    guidance: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.prompt_ids:
@@ -46,6 +56,19 @@ class LineRequest:
             raise RequestError("seed", self.seed, f"give a number between 0 and {MAX_SEED}")
         if self.budget_ms is not None and self.budget_ms < 1:
             raise RequestError("budget_ms", self.budget_ms, "give at least 1, or leave it out")
+        if self.top_k < 0:
+            raise RequestError("top_k", self.top_k, "give at least 1, or 0 for all tokens")
+        if not 0.0 < self.top_p <= 1.0:
+            raise RequestError("top_p", self.top_p, "give a number above 0 and up to 1; 1 keeps all tokens")
+        if not 0.0 < self.repetition_penalty <= MAX_PENALTY:
+            raise RequestError("repetition_penalty", self.repetition_penalty, f"give a number above 0 and up to {MAX_PENALTY}; 1 is none")
+        if not 0.0 <= self.guidance <= MAX_GUIDANCE:
+            raise RequestError("guidance", self.guidance, f"give a number between 0 and {MAX_GUIDANCE}; 0 is none")
+
+    @property
+    def sampling(self) -> Sampling:
+        """How its tokens are drawn."""
+        return Sampling(self.temperature, self.seed, self.top_k, self.top_p, self.repetition_penalty, self.guidance)
 
 
 @dataclass(frozen=True)

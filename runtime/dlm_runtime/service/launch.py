@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,21 +13,24 @@ from dlm_runtime.dialogue.prompt import PromptBuilder
 from dlm_runtime.dialogue.roster import Roster
 from dlm_runtime.dialogue.template import ChatTemplate
 from dlm_runtime.dialogue.tokens import Tokens
-from dlm_runtime.engines import OnnxEngine
+from dlm_runtime.engines.choose import EngineChoice, open_engine
 from dlm_runtime.errors import BundleError
 from dlm_runtime.policies import check_servable
 from dlm_runtime.scheduler import Scheduler
 from dlm_runtime.service.server import Address, NpcServer
 from dlm_runtime.service.speaker import Speaker
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class ServerOptions:
-    """What to serve and where. `threads` None leaves the choice to the engine."""
+    """What to serve, on which engine and where. `threads` None leaves the choice to the engine."""
 
     bundle: Path
     characters: Path
     address: Address = field(default_factory=Address)
+    engine: EngineChoice = "cpu"
     threads: int | None = None
     max_rows: int = 64
     max_waiting: int = 256
@@ -47,8 +51,9 @@ def load_speaker(options: ServerOptions) -> tuple[Speaker, Scheduler]:
     bundle = Bundle.load(options.bundle)
     check_servable(bundle.manifest, bundle.path / MANIFEST_NAME)
     tokens, prompts = load_prompts(bundle)
-    engine = OnnxEngine(bundle, threads=options.threads)
-    scheduler = Scheduler(engine, max_rows=options.max_rows, max_waiting=options.max_waiting)
+    chosen = open_engine(bundle, options.engine, options.threads)
+    _log.info(chosen.why)
+    scheduler = Scheduler(chosen.engine, max_rows=options.max_rows, max_waiting=options.max_waiting)
     model_sha256 = bundle.manifest.files.get(bundle.manifest.targets[0].file, "")
     return Speaker(bundle.manifest, roster, tokens, prompts, scheduler, model_sha256), scheduler
 

@@ -15,9 +15,11 @@ from dlm_runtime.dialogue.prompt import MAX_PLAYER_CHARS, clean_player_text
 from dlm_runtime.dialogue.text import clean_line
 from dlm_runtime.dialogue.turn import Turn
 from dlm_runtime.errors import RequestError
+from dlm_runtime.scheduler.types import MAX_GUIDANCE, MAX_PENALTY
 
 DEFAULT_NEW_TOKENS = 64
 MAX_TURNS = 64
+MAX_TOP_K = 2048  # the step graph looks at no more
 _NAME = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _LIMITS: dict[str, tuple[float, float]] = {
     "budget_ms": (0, 600_000),
@@ -27,6 +29,10 @@ _LIMITS: dict[str, tuple[float, float]] = {
     "threshold": (0.0, 1.0),
     "temperature": (0.0, 2.0),
     "seed": (0, 2**31 - 2),
+    "top_k": (0, MAX_TOP_K),
+    "top_p": (0.0, 1.0),
+    "repetition_penalty": (0.0, MAX_PENALTY),
+    "guidance": (0.0, MAX_GUIDANCE),
 }
 WIRE_MODES: dict[Mode, WireMode] = {
     "diffusion": WireMode.MODE_DIFFUSION,
@@ -54,6 +60,11 @@ class Order:
     temperature: float
     seed: int
     fallback_text: str
+    top_k: int
+    top_p: float
+    repetition_penalty: float
+    guidance: float
+    sampler: str | None
 
 
 def check_order(spec: LineSpec, modes: tuple[Mode, ...]) -> Order:
@@ -79,7 +90,17 @@ def check_order(spec: LineSpec, modes: tuple[Mode, ...]) -> Order:
         temperature=round(spec.temperature, 6),
         seed=spec.seed,
         fallback_text=clean_line(_check_length("fallback_text", spec.fallback_text, MAX_PLAYER_CHARS)),
+        top_k=spec.top_k,
+        top_p=_unless_zero(spec.top_p, 1.0),
+        repetition_penalty=_unless_zero(spec.repetition_penalty, 1.0),
+        guidance=round(spec.guidance, 6),
+        sampler=_check_name("sampler", spec.sampler) or None,
     )
+
+
+def _unless_zero(value: float, default: float) -> float:
+    """0 means the default, and nothing else does, however small."""
+    return max(round(value, 6), 1e-6) if value else default
 
 
 def _check_name(field: str, value: str) -> str:

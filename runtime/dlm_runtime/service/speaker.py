@@ -97,6 +97,11 @@ class Speaker:
                 priority=order.priority,
                 budget_ms=order.budget_ms,
                 drafts=drafts,
+                sampler=order.sampler,
+                top_k=order.top_k,
+                top_p=order.top_p,
+                repetition_penalty=order.repetition_penalty,
+                guidance=order.guidance,
             )
             return self.scheduler.submit(request, mailbox.post)
         except RequestError as error:
