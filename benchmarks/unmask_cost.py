@@ -54,6 +54,7 @@ def random_feed(vocab: int, window: int, temperature: float, measure: int) -> di
 
 
 def make_session(profile_prefix: str | None = None) -> onnxruntime.InferenceSession:
+    """One thread; with a prefix, ONNX Runtime writes a profile to a file of that name."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     if profile_prefix:

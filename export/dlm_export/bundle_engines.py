@@ -13,8 +13,11 @@ from .block_file import write_block
 from .engines.engine_folder import FOLDER, EngineFolder
 from .engines.engine_options import EngineOptions
 from .engines.report import EngineReport
+from .errors import OptionError
 from .progress import SILENT, Progress
 from .staging import staged_folder
+
+ROUNDED = ("int8", "int4")
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,16 @@ def add_engines(path: str | Path, options: EngineOptions, *, loop: bool = False,
 
 
 def target_for(manifest: Manifest, engine: EngineName) -> Target:
-    """The bundle's target for an engine; where it has none, one of the graph that it has."""
+    """The bundle's target for an engine; where it has none, one of the graph that it has.
+
+    Raises OptionError where that graph is in whole numbers, which ONNX Runtime's operators write as no builder reads them.
+    """
     for target in manifest.targets:
         if target.engine == engine:
             return target
+    if manifest.precision in ROUNDED:
+        made_for = f"this {manifest.precision} bundle was made for {manifest.targets[0].engine} alone"
+        raise OptionError("--target", engine, f"{made_for}; export the checkpoint again for the target")
     first = manifest.targets[0]
     return Target(engine=engine, file=first.file, block_file=first.block_file)
 

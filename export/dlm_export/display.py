@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # for annotations alone: the exporter and the verifier load t
     from .inspection import Inspection
     from .verify import CaseResult, VerifyReport
     from .verify.quality_report import QualityReport
+    from .verify.samples_report import SamplesReport
 
 
 def plain_stdout() -> Console:
@@ -140,10 +141,19 @@ def show_verify(console: Console, report: VerifyReport) -> None:
         console.print(f"largest error {report.largest_error:.1e}, same top-1 {report.agreement:.1%}", soft_wrap=True)
         passed = report.tolerance.passes_all(list(report.results))
         console.print(f"{'[green]passed[/]' if passed else '[red]failed[/]'} {report.tolerance}", soft_wrap=True)
-    for sentence in report.samples.sentences() if report.samples is not None else ():
-        console.print(escape(sentence), soft_wrap=True, highlight=False)
+    if report.samples is not None:
+        show_samples(console, report.samples, report.precision)
     if report.quality is not None:
         show_quality(console, report.quality)
+
+
+def show_samples(console: Console, samples: SamplesReport, precision: str) -> None:
+    """A line per difference, and the sum as the last."""
+    if precision != "fp32" and not samples.passed:
+        rounding = f"this bundle is {precision}, whose rounding alone can change tokens: compare an fp32 one"
+        console.print(f"[yellow]note[/] {rounding}", soft_wrap=True)
+    for sentence in samples.sentences():
+        console.print(escape(sentence), soft_wrap=True, highlight=False)
 
 
 def cases_table(report: VerifyReport) -> Table:

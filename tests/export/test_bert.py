@@ -20,6 +20,7 @@ from dlm_export.loading import load_module
 from dlm_export.verify import verify_bundle
 from dlm_export.verify.session import StepSession
 from dlm_runtime.bundle import Bundle
+from dlm_runtime.engines.neutral import neutral_inputs
 from safetensors.torch import load_file, save_file
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "bert"
@@ -107,7 +108,7 @@ def test_padding_beyond_the_position_table(bert: Path, out: Path) -> None:
     past = {f"past.{layer}.{part}": np.zeros((1, 3, 0, 16), np.float32) for layer in (0, 1) for part in ("key", "value")}
 
     def logits(position: int) -> np.ndarray:
-        feed = {
+        feed = neutral_inputs(1) | {
             "input_ids": np.array([[7, 8, 9]]),
             "position_ids": np.array([[62, 63, position]]),
             "past_lengths": zeros,

@@ -61,7 +61,7 @@ WRONG: list[tuple[str, str, dict[str, Any], str]] = [
     ("sdar", "s2d2_ssd", {"do_sample": True, "temperature": 1.0}, "do_sample=True .* cannot be repeated"),
     ("sdar", "s2d2_ssd", {"new_switch": 3}, "new_switch=3 .* known parameters are"),
     ("llada2", "threshold_0", {"temperature": 0.5}, "temperature=0.5 .* cannot be repeated"),
-    ("llada21", "edit_0", {"num_to_transfer": 0}, "num_to_transfer=0 .* at least 1"),
+    ("llada21", "edit_0", {"num_to_transfer": 0}, "num_to_transfer=0 .* a whole number from 1"),
     ("fast_dllm_v2", "block_decode_0", {"block_size": 12}, "block_size=12 .* a divisor of 32"),
     ("fast_dllm_v2", "block_decode_0", {"small_block_size": 3}, "sub_block_length=3 must divide self.block_length=8"),
     ("fast_dllm_v2", "block_decode_0", {"block_size": 5, "small_block_size": 5}, "block_size=5 .* a divisor of 32"),
@@ -82,5 +82,5 @@ def test_parameters_that_cannot_be_followed(
 
 def test_recorded_random_canvases_are_needed(changed: Callable[..., tuple[RecordedRun, Manifest]]) -> None:
     run, manifest = changed("diffusion_gemma", "entropy_bound_0")
-    with pytest.raises(UnsupportedRun, match="random_canvases=missing is not supported"):
+    with pytest.raises(UnsupportedRun, match="calls=missing is not supported"):
         prepare(replace(run, fields={}), manifest)

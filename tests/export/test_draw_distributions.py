@@ -108,16 +108,15 @@ def chains(odds: Callable[[tuple[int, ...]], dict[int, float]], length: int) -> 
 
 
 @pytest.mark.parametrize("filters", FILTERS)
-@pytest.mark.parametrize("policy", [Autoregressive(), LinearSelfSpeculation(4, 100), LinearSelfSpeculation(2, 100)], ids=repr)
-def test_next_tokens(engines: Callable[[str], Engine], policy: Policy, filters: dict[str, Any]) -> None:
-    """Three in a row: the first is drawn by Prefill, the others by Extend or Speculate."""
+def test_next_tokens(engines: Callable[[str], Engine], filters: dict[str, Any]) -> None:
+    """Three in a row: the first is drawn by Prefill, the others by Extend; Speculate draws the very same."""
     engine, prompt = engines("nemotron_labs_diffusion"), (10, 11, 12, 13)
     sampling = sampling_of(engine, **filters)
     odds = chains(lambda line: next_odds(engine, (*prompt, *line), sampling), 3)
-    lines = written(engine, policy, prompt, 3, **filters)
+    lines = written(engine, Autoregressive(), prompt, 3, **filters)
     statistic, most = chi_square(Counter(lines), odds)
     assert statistic < most
-    assert lines == written(engine, Autoregressive(), prompt, 3, **filters), "self-speculation is autoregression, draw for draw"
+    assert lines == written(engine, LinearSelfSpeculation(3, 100), prompt, 3, **filters)
 
 
 def one_mask(engine: Engine, prompt: tuple[int, ...], shift: int, sampling: Sampling) -> dict[tuple[int, ...], float]:
@@ -163,7 +162,7 @@ def verified(engine: Engine, sampling: Sampling) -> tuple[tuple[int, ...], dict[
     return prompt, chains(odds, masks)
 
 
-@pytest.mark.parametrize("filters", FILTERS)
+@pytest.mark.parametrize("filters", [{}, {"top_k": 4, "top_p": 0.8}])
 def test_self_speculation_of_block_models_draws_as_the_verifier_would(engines: Callable[[str], Engine], filters: dict[str, Any]) -> None:
     """S2D2 with every draft verified: whatever is drafted, tokens come from blocks of one token, one after the other."""
     engine = engines("sdar")

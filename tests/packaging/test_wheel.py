@@ -40,7 +40,16 @@ def test_wheel_holds_the_tavern_and_no_training_files(wheel: Path) -> None:
     for name in ("bundle/manifest.json", "bundle/model.onnx", "bundle/tokenizer.json", "characters/torvek.yaml", "players.yaml"):
         assert f"dlm_runtime/_tavern/{name}" in names
     assert not [name for name in names if name.endswith(".safetensors") or "tavern_model" in name]
-    assert {"dlm_npc/v1/dialogue_pb2.py", "dlm_export/cli.py", "dlm_kernels/unmask/parallel_unmask.onnxtxt"} <= names
+    assert {"dlm_npc/v1/dialogue_pb2.py", "dlm_export/cli.py"} <= names
+
+
+def test_wheel_holds_every_specification_and_all_cuda_sources(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    kernels = ROOT / "kernels"
+    specifications = {path.relative_to(kernels).as_posix() for path in kernels.glob("dlm_kernels/**/*.onnxtxt")}
+    sources = {f"dlm_kernels/{path.relative_to(kernels).as_posix()}" for path in kernels.glob("cuda/**/*") if path.is_file()}
+    assert len(specifications) == 4
+    assert specifications | sources <= names
 
 
 def test_the_runtime_in_the_wheel_imports_without_the_exporter(wheel: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from dlm_runtime.cli.serve import app
 from dlm_runtime.embedded import tavern_bundle, tavern_characters
 from dlm_runtime.engines import OnnxEngine, session
 from dlm_runtime.engines.choose import ENGINE_CHOICES, open_engine
-from dlm_runtime.engines.provider import PROVIDERS
+from dlm_runtime.engines.provider import PROVIDERS, ProviderName
 from dlm_runtime.errors import EngineError
 from dlm_runtime.service.launch import ServerOptions, load_speaker
 from typer.testing import CliRunner
@@ -61,8 +61,8 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 def plug_in(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """An installed plug-in package whose library sees `devices`."""
 
-    def make(name: str, devices: list[Any], register: Callable[[str, str], None] = lambda name, path: None) -> None:
-        provider = PROVIDERS[name]  # type: ignore[index]
+    def make(name: ProviderName, devices: list[Any], register: Callable[[str, str], None] = lambda name, path: None) -> None:
+        provider = PROVIDERS[name]
         monkeypatch.setitem(sys.modules, provider.plugin_module, SimpleNamespace(get_library_path=lambda: "libsomething.so"))
         monkeypatch.setattr(ort, "register_execution_provider_library", register)
         monkeypatch.setattr(ort, "get_ep_devices", lambda: devices)
@@ -145,7 +145,7 @@ def test_what_was_asked_for_is_what_runs(bundle: Bundle) -> None:
 
 def test_an_unknown_engine(bundle: Bundle) -> None:
     with pytest.raises(EngineError, match=re.escape(f"engine='rocm' is unknown. Known are {', '.join(ENGINE_CHOICES)}")):
-        open_engine(bundle, "rocm")  # type: ignore[arg-type]
+        open_engine(bundle, "rocm")  # pyright: ignore[reportArgumentType]  # that is the point
 
 
 def test_auto_says_what_it_took_and_why_not_the_others(bare: None, bundle: Bundle) -> None:
@@ -183,3 +183,9 @@ def test_serving_with_auto_logs_the_choice(bare: None, caplog: pytest.LogCapture
         _, scheduler = load_speaker(ServerOptions(tavern_bundle(), tavern_characters(), engine="auto", threads=1))
     scheduler.close()
     assert "engine cpu, the first of native, tensorrt-rtx, cuda, directml, webgpu, cpu that loads; not native: " in caplog.text
+
+
+def test_an_op_library_that_cannot_be_loaded_is_an_error(bare: None, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DLM_UNMASK_OP", "/nowhere/libop.so")
+    with pytest.raises(EngineError, match=r"DLM_UNMASK_OP=/nowhere/libop\.so cannot be loaded .*Unset DLM_UNMASK_OP"):
+        open_engine(bundle, "cpu")

@@ -44,4 +44,4 @@ def test_of_the_passes_over_a_block_only_the_first_has_a_new_version(golden_engi
     engine = Watching(golden_engine)
     request = next(one for one in random_requests(engine.manifest, 40, seed=4) if one.mode == "diffusion" and one.max_new_tokens > 16)
     run_scheduler(engine).write(request)
-    assert engine.known > engine.steps // 2
+    assert engine.known >= engine.steps // 2

@@ -80,8 +80,13 @@ def errors_of(parser: Any) -> tuple[RefusedNode, ...]:
 
 
 def config_of(job: BuildJob, trt: Any, builder: Any, network: Any) -> Any:
-    """Profiles and compute capabilities."""
+    """Profiles, compute capabilities, and that float32 is computed as float32.
+
+    `REQUIRE_USER_ALLOCATION`, which capturing an engine with conditionals as a CUDA graph may need, is not asked for: networks with routed
+    experts, whose sizes depend on data, do not build with it.
+    """
     config = builder.create_builder_config()
+    config.clear_flag(trt.BuilderFlag.TF32)  # ten bits would say other words than the CPU does
     if job.compute_capabilities:
         config.num_compute_capabilities = len(job.compute_capabilities)
         for index, name in enumerate(job.compute_capabilities):
@@ -161,11 +166,11 @@ def write(job: BuildJob, outcome: BuildOutcome) -> None:
 
 
 def main(arguments: list[str], load: Callable[[str], ModuleType] = importlib.import_module) -> int:
-    """0 once there is an outcome, whatever it is; 1 with a sentence on stderr where the library is of no use."""
+    """0 once there is an outcome, whatever it is; 1 with a sentence on stderr where the library is of no use, or the disk is full."""
     job = BuildJob.read(Path(arguments[0]))
     try:
         build(job, load(job.module))
-    except Unusable as error:
+    except (Unusable, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     return 0

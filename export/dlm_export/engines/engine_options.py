@@ -12,6 +12,7 @@ from .builders import BUILDERS, Builder
 
 NO_PLUGIN, PYTHON_PLUGIN = "none", "python"
 MAX_BATCH = 8
+MOST_ROWS = 2**16  # an engine's sizes are 32 bits, and twice as many rows are one of them
 MAX_PREFILL = 512  # tokens of a prompt in one call; more would only cost memory, as a mask grows with the square
 TIMEOUT_S = 3600.0
 
@@ -36,7 +37,9 @@ class EngineOptions:
         for option, value in (("--max-batch", self.max_batch), ("--max-prefill", self.max_prefill)):
             if value is not None and value < 1:
                 raise OptionError(option, value, "give at least 1")
-        if self.timeout_s <= 0:
+        if self.max_batch > MOST_ROWS:
+            raise OptionError("--max-batch", self.max_batch, f"give at most {MOST_ROWS}")
+        if not self.timeout_s > 0:
             raise OptionError("--build-timeout", self.timeout_s, "give more than 0 seconds")
         if self.plugin not in (NO_PLUGIN, PYTHON_PLUGIN) and not Path(self.plugin).is_file():
             raise OptionError("--plugin", self.plugin, "is no file. Give none, python, or the path of the plugin's library")

@@ -18,7 +18,7 @@ Sizes = tuple[int, int, int]
 ECHO = 2  # a verification runs as many masks again as it runs drafted tokens
 USUAL_PREFILL = 128
 USUAL_ALLOW_ROWS, FEWEST_MOST_ALLOW_ROWS = 2, 16
-RECENT_TOKENS = 1024
+MOST_RECENT_TOKENS = 1024  # the runtime sends 64
 
 
 @dataclass(frozen=True)
@@ -91,4 +91,4 @@ def common_sizes(limits: EngineLimits) -> dict[str, Sizes]:
     """Dimensions that all profiles have alike: past, rows of the allow-table, recent tokens. Past and recent tokens may be absent."""
     past = limits.max_context - 1
     table = max(FEWEST_MOST_ALLOW_ROWS, 2 * limits.max_batch)
-    return {"P": (0, past // 2, past), "G": (1, USUAL_ALLOW_ROWS, table), "R": (0, 0, min(RECENT_TOKENS, limits.max_context))}
+    return {"P": (0, past // 2, past), "G": (1, USUAL_ALLOW_ROWS, table), "R": (0, 0, min(MOST_RECENT_TOKENS, limits.max_context))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from dlm_runtime.bundle import Manifest
+from dlm_runtime.engines.base import THRESHOLD_OFF
 from dlm_runtime.engines.neutral import neutral_inputs
 from numpy.typing import NDArray
 
@@ -77,7 +78,7 @@ def unmask_nothing(manifest: Manifest, shape: tuple[int, ...]) -> Arrays:
         "allow_rows": np.zeros(shape, np.int64),
         "allow_table": np.zeros((1, manifest.vocab_size), np.float32),
         "quota": np.zeros(rows, np.int64),
-        "threshold": np.full(rows, 2.0, np.float32),
+        "threshold": np.full(rows, THRESHOLD_OFF, np.float32),
         "temperature": np.zeros(rows, np.float32),
         "seed": np.zeros(rows, np.int64),
         "step": np.zeros(rows, np.int64),

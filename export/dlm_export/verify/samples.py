@@ -33,17 +33,18 @@ def verify_samples(bundle: Bundle, folder: Path, progress: Progress = SILENT) ->
 
 
 def run_again(engine: Engine, runs: Sequence[RecordedRun], progress: Progress = SILENT) -> list[RunResult]:
-    """The outcome of every run, in order."""
+    """The outcome of every run, in order. One that fails alone is left out of the batch, which would fail with it."""
     results = [refused(run, engine.manifest) for run in runs]
     known = [number for number, result in enumerate(results) if result is None]
-    alone: list[Difference | None] = []
+    alone: dict[int, Difference | None] = {}
     for number in known:
         progress.stage(f"run {runs[number].id}, {len(alone) + 1} of {len(known)}")
-        alone.append(run_alone(engine, runs[number]))
-    progress.stage(f"all {len(known)} runs in one batch")
-    mixed = run_mixed(engine, [runs[number] for number in known])
-    for number, apart, together in zip(known, alone, mixed, strict=True):
-        results[number] = RunResult(runs[number].id, runs[number].sampler, apart, together)
+        alone[number] = run_alone(engine, runs[number])
+    able = [number for number, difference in alone.items() if difference is None or difference.what != "error"]
+    progress.stage(f"all {len(able)} runs in one batch")
+    mixed = alone | dict(zip(able, run_mixed(engine, [runs[number] for number in able]), strict=True))
+    for number in known:
+        results[number] = RunResult(runs[number].id, runs[number].sampler, alone[number], mixed[number])
     return [result for result in results if result is not None]
 
 
@@ -63,7 +64,7 @@ def run_alone(engine: Engine, run: RecordedRun) -> Difference | None:
     prepared = prepare(run, engine.manifest)
     try:
         seen = [write_alone(engine, row) for row in prepared.rows]
-    except DlmError as error:
+    except (DlmError, ValueError) as error:  # a policy says so of numbers that do not suit its line
         return Difference("error", problem=str(error))
     return outcome(run, prepared) or canvas_difference(run, prepared, seen)
 
@@ -89,8 +90,9 @@ def run_mixed(engine: Engine, runs: Sequence[RecordedRun]) -> list[Difference | 
     """The rows of all runs together."""
     prepared = [prepare(run, engine.manifest) for run in runs]
     rows = [row for one in prepared for row in one.rows]
+    uncut = max(1, sum(row.line.prompt_length for row in rows))  # a prompt that is run in pieces takes more passes than recorded
     try:
-        write_together(engine, [(row.noting, row.line) for row in rows])
+        write_together(engine, [(row.noting, row.line) for row in rows], uncut)
     except DlmError as error:
         return [Difference("error", problem=str(error)) for _ in runs]
     return [outcome(run, one) for run, one in zip(runs, prepared, strict=True)]

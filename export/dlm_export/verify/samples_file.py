@@ -20,7 +20,7 @@ def read_samples(folder: Path, vocab_size: int) -> list[RecordedRun]:
         entries = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(file, f"cannot be read: {error.strerror}", "Give a folder with recorded sampler runs") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(file, f"is no JSON: {error}", RECORD_AGAIN) from error
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
         raise CheckpointError(file, "is no list of runs", RECORD_AGAIN)
@@ -36,6 +36,8 @@ class Entry:
     def run(self) -> RecordedRun:
         """The run, checked as far as it does not depend on its sampler."""
         prompts, outputs = self.rows("prompt_ids"), self.rows("output_ids")
+        if [] in prompts:
+            raise self.wrong("prompt_ids", f"is {shown(prompts)}, expected at least one token in every row")
         if len(prompts) != len(outputs):
             raise self.wrong("output_ids", f"has {len(outputs)} rows, prompt_ids {len(prompts)}")
         mask = self.rows("attention_mask") if self.fields.get("attention_mask") is not None else None

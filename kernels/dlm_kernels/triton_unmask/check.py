@@ -24,6 +24,7 @@ TYPES = dict(zip(("fp32", "fp16", "bf16"), LOGITS_TYPES, strict=True))
 
 
 def run_case(case: UnmaskCase, device: str, block_tokens: int | None) -> UnmaskTensors:
+    """What the kernels answer to a case."""
     tensors = [torch.from_numpy(np.asarray(getattr(case.inputs, name))).to(device) for name, _, _ in INPUTS]
     logits = torch.from_numpy(case.inputs.logits).to(device, TYPES[case.logits_type])
     return parallel_unmask(logits, *tensors, mask_token_id=case.mask_token_id, top_k=case.top_k, block_tokens=block_tokens)
@@ -59,6 +60,7 @@ def case_files(paths: list[Path]) -> list[Path]:
 
 
 def main() -> int:
+    """1 if anything differs, else 0."""
     parser = argparse.ArgumentParser(description="Run the Triton kernels on test vectors.")
     parser.add_argument("paths", nargs="+", type=Path, help="case files, or folders of them")
     parser.add_argument("--device", default="cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda")

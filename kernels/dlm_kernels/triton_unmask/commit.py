@@ -43,6 +43,7 @@ def commit_kernel(
     OWN: tl.constexpr,  # a power of two, at least W
     RIVALS: tl.constexpr,  # how many positions all are compared with at a time
 ):
+    """One program per row: ranks its positions and fills in those that pass."""
     row = tl.program_id(0).to(tl.int64)
     first_place = row * window
     tokens += first_place

@@ -37,6 +37,7 @@ def compile_variant(variant: Variant, capability: int) -> Any:
 
 
 def write_file(path: Path, data: bytes) -> dict[str, str]:
+    """Its entry in the manifest."""
     path.write_bytes(data)
     return {"file": path.name, "sha256": hashlib.sha256(data).hexdigest()}
 
@@ -94,6 +95,7 @@ def chosen(text: str, known: tuple[Any, ...]) -> list[Any]:
 
 
 def main() -> None:
+    """Compile what the options say, and print the manifest's path."""
     parser = argparse.ArgumentParser(description="Compile the unmasking kernels ahead of time.")
     parser.add_argument("out", type=Path, help="folder for the files")
     parser.add_argument(

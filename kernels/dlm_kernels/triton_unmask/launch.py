@@ -52,6 +52,7 @@ def check_logits(logits: Tensor) -> dict[str, int]:
 
 
 def check_device(device: torch.device) -> None:
+    """Raises ValueError for the CPU, unless Triton interprets."""
     if device.type == "cpu" and not knobs.runtime.interpret:
         raise ValueError(f"the tensors are on {device}; move them to a GPU, or set TRITON_INTERPRET=1 before the start to test without one")
 
@@ -68,6 +69,7 @@ def check_input(name: str, tensor: Tensor, dtype: torch.dtype, shape: tuple[int,
 
 
 def empty_outputs(sizes: dict[str, int], top_k: int, device: torch.device) -> UnmaskTensors:
+    """Room for the outputs; both kernels write all of it."""
     rows, window = sizes["B"], sizes["W"]
 
     def ints(*shape: int) -> Tensor:
@@ -121,6 +123,7 @@ def parallel_unmask(
 
 
 def run_measure(logits: Tensor, held: dict[str, Tensor], outputs: UnmaskTensors, launch: LaunchSizes) -> None:
+    """Launch the measuring kernel, which writes all outputs but `canvas` and `committed`."""
     read = ("positions", "allow_rows", "allow_table", "measure", "temperature", "seed", "step")
     kernel: Any = measure_kernel  # what stands between the brackets and the options are Triton's, unknown to type checkers
     kernel[(logits.shape[0] * launch.window,)](
@@ -138,6 +141,7 @@ def run_measure(logits: Tensor, held: dict[str, Tensor], outputs: UnmaskTensors,
 
 
 def run_commit(held: dict[str, Tensor], outputs: UnmaskTensors, launch: LaunchSizes, *, rows: int, mask_token_id: int) -> None:
+    """Launch the committing kernel on what the other has measured."""
     read = ("tokens", "live", "positions", "quota", "threshold", "factor", "rank_temperature", "seed", "step")
     kernel: Any = commit_kernel
     kernel[(rows,)](

@@ -66,6 +66,7 @@ def measure_kernel(
     SLOTS: tl.constexpr,  # a power of two, at least 2 and at least TOP_K
     BLOCK: tl.constexpr,  # tokens read at a time
 ):
+    """One program per window position: see the top of this file."""
     place = tl.program_id(0).to(tl.int64)
     row = place // window
     heat = tl.load(temperature + row)

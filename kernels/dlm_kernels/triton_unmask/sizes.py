@@ -36,6 +36,7 @@ class LaunchSizes:
 
     @property
     def block(self) -> int:
+        """Logits that a program of the measuring kernel reads at a time."""
         return self.block_tokens or max(min(power_of_two(self.vocab), BLOCK_TOKENS), 2)
 
     @property
@@ -50,12 +51,15 @@ class LaunchSizes:
 
     @property
     def rivals(self) -> int:
+        """Positions that all of a row are compared with at a time."""
         return min(self.own, max(PAIRS // self.own, 2))
 
     @property
     def measure_warps(self) -> int:
+        """Warps of 32 threads per window position."""
         return 8 if self.block >= BLOCK_TOKENS else 4
 
     @property
     def commit_warps(self) -> int:
+        """Warps of 32 threads per row."""
         return 4

@@ -64,10 +64,12 @@ class Variant:
 
     @property
     def signature(self) -> dict[str, str]:
+        """Triton's type of every argument, the constants among them, in order."""
         return self.arguments | dict.fromkeys(self.constants, CONSTANT)
 
     @property
     def attributes(self) -> dict[tuple[int], list[list[Any]]]:
+        """What Triton may take for granted, by the argument's place."""
         order = list(self.signature)
         return {(order.index(name),): [["tt.divisibility", ALIGNED]] for name in self.aligned}
 
@@ -103,5 +105,6 @@ def commit_variant(largest_window: int) -> Variant:
 
 
 def all_variants(logits_types: tuple[str, ...], top_k: int, largest_window: int) -> list[Variant]:
+    """Two measuring kernels per type of logits, and the committing one."""
     measures = [measure_variant(kind, multiple, top_k) for kind in logits_types for multiple in (ALIGNED, 1)]
     return [*measures, commit_variant(largest_window)]

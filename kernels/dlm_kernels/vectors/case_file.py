@@ -86,6 +86,7 @@ class UnmaskCase:
 
 
 def padded(data: bytes) -> bytes:
+    """`data`, and zeros up to a multiple of 8."""
     return data + bytes(-len(data) % ALIGNMENT)
 
 
@@ -111,6 +112,7 @@ class ArrayReader:
         self.data, self.name, self.offset = data, name, HEADER.size
 
     def take(self, kind: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """The next array, copied. Raises ValueError where the file is too short for it."""
         count = math.prod(shape)
         size = count * np.dtype(kind).itemsize
         if self.offset + size > len(self.data):

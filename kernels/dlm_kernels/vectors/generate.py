@@ -33,6 +33,7 @@ def make_case(recipe: Recipe) -> UnmaskCase:
 
 
 def main() -> None:
+    """Write the files, and print their names and sizes."""
     parser = argparse.ArgumentParser(description="Write the test vectors of dlm::ParallelUnmask.")
     parser.add_argument("out", type=Path, help="folder for the .bin files")
     parser.add_argument("--large", action="store_true", help="those of 50257, 126464 and 151936 tokens instead of the small ones")

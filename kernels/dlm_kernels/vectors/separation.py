@@ -19,7 +19,7 @@ Doubles = NDArray[np.float64]
 
 
 def perturbed_logits(inputs: UnmaskInputs, biased: Doubles, noise: NDArray[np.float32]) -> Doubles:
-    """-> [B, W, V]."""
+    """What a chosen token is the argmax of, from logits [B, W, V] and noise [B, W, V + 1]. -> [B, W, V]."""
     return biased + inputs.temperature[:, None, None] * noise[..., :-1]
 
 
@@ -38,6 +38,7 @@ def confidences(inputs: UnmaskInputs, biased: Doubles, sampled: NDArray[np.int64
 
 
 def closest(distances: Doubles, where: NDArray[np.bool_]) -> float:
+    """The smallest distance from 0 of those that count; infinity where none does."""
     return float(np.abs(distances)[where].min(initial=np.inf))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -131,6 +132,15 @@ class Manifest(_Frozen):
     def cache_shape(self, layer: int) -> tuple[int, int]:
         """Key heads and their width, (Hkv, dh), of a layer."""
         return self.layer_caches[layer] if self.layer_caches else (self.kv_heads, self.head_dim)
+
+    @cached_property
+    def layers_by_cache_shape(self) -> dict[tuple[int, int], tuple[int, ...]]:
+        """Which layers have keys of which shape, in the order in which the shapes come first."""
+        layers: dict[tuple[int, int], tuple[int, ...]] = {}
+        for layer in range(self.layers):
+            shape = self.cache_shape(layer)
+            layers[shape] = (*layers.get(shape, ()), layer)
+        return layers
 
     def _check_id(self, field: str, token_id: int | None) -> None:
         if token_id is not None and not 0 <= token_id < self.vocab_size:

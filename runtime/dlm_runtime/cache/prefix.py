@@ -28,11 +28,6 @@ class CacheStats:
     bytes: int = 0
     evicted_blocks: int = 0
 
-    @property
-    def hit_rate(self) -> float:
-        """Share of the tokens asked for that was found; 0 before the first lookup."""
-        return self.hit_tokens / self.lookup_tokens if self.lookup_tokens else 0.0
-
 
 @dataclass(slots=True)
 class _Node:

@@ -36,6 +36,7 @@ class SpeakOptions(TypedDict, total=False):
 def line_spec(character_id: str, player_text: str, options: SpeakOptions) -> LineSpec:
     """The message for a line. Raises `ValueError` for an unknown mode and whatever protobuf raises for a value that it cannot carry."""
     plain = {name: value for name, value in options.items() if name not in ("mode", "history")}
+    # What is left of the TypedDict has the message's own names and types, which a checker cannot see.
     spec = LineSpec(character_id=character_id, player_text=player_text, **plain)  # pyright: ignore[reportArgumentType]
     if mode := options.get("mode"):
         if mode not in WIRE_MODES:

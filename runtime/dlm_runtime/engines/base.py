@@ -1,8 +1,7 @@
 """What an engine is: one step of the model over a batch of rows, arrays in and arrays out.
 
-The graph's contract, with the meaning of every input, is drawn in docs; the shapes below use
-B rows, L tokens per row, P tokens of past, W window positions, V words of vocabulary, G rows of the allow-table, K top candidates,
-R recent tokens.
+docs/architecture.md says what every input and output of the step graph means. The shapes below use B rows, L tokens per row, P tokens of
+past, W window positions, V tokens of the vocabulary, G rows of the allow-table, K top candidates, R recent tokens.
 """
 
 from __future__ import annotations

@@ -87,7 +87,7 @@ class StepBinding:
             batch.input_ids.shape,
             batch.allow_rows.shape[1],
             batch.allow_table.shape[0],
-            *((array.ctypes.data if array.size else 0, array.shape, array.strides) for array in batch.past.arrays),
+            batch.past.location,
             wants,
             given,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,12 +33,18 @@ class KeyValues:
     @staticmethod
     def zeros(manifest: Manifest, rows: int, tokens: int) -> KeyValues:
         """Room for `rows` rows of `tokens` tokens of this model."""
-        groups: dict[tuple[int, int], list[int]] = {}
-        for layer in range(manifest.layers):
-            groups.setdefault(manifest.cache_shape(layer), []).append(layer)
-        element = ELEMENTS[manifest.cache_type]
-        arrays = [np.zeros((len(layers), 2, rows, heads, tokens, width), element) for (heads, width), layers in groups.items()]
-        return KeyValues(tuple(tuple(layers) for layers in groups.values()), tuple(arrays))
+        return KeyValues._made(np.zeros, manifest, rows, tokens)
+
+    @staticmethod
+    def unfilled(manifest: Manifest, rows: int, tokens: int) -> KeyValues:
+        """The same, of whatever numbers; for one that writes all of them before they are read."""
+        return KeyValues._made(np.empty, manifest, rows, tokens)
+
+    @staticmethod
+    def _made(make: Callable[[tuple[int, ...], DTypeLike], Array], manifest: Manifest, rows: int, tokens: int) -> KeyValues:
+        groups, element = manifest.layers_by_cache_shape, ELEMENTS[manifest.cache_type]
+        arrays = [make((len(layers), 2, rows, heads, tokens, width), element) for (heads, width), layers in groups.items()]
+        return KeyValues(tuple(groups.values()), tuple(arrays))
 
     @staticmethod
     def of(array: Array) -> KeyValues:
@@ -66,9 +72,14 @@ class KeyValues:
         """Bytes of all arrays."""
         return sum(array.nbytes for array in self.arrays)
 
+    @property
+    def location(self) -> tuple[object, ...]:
+        """Where the arrays lie in this process's memory, and how; equal for views of the same elements. Empty arrays lie nowhere."""
+        return tuple((array.ctypes.data if array.size else 0, array.shape, array.strides) for array in self.arrays)
+
     def part(self, rows: slice = _ALL, tokens: slice = _ALL) -> KeyValues:
         """A view of some rows and tokens."""
-        return KeyValues(self.layers, tuple(array[:, :, rows, :, tokens] for array in self.arrays))
+        return KeyValues(self.layers, tuple([array[:, :, rows, :, tokens] for array in self.arrays]))
 
     def repeated(self, rows: int) -> KeyValues:
         """A single row `rows` times, copied."""
@@ -82,6 +93,11 @@ class KeyValues:
         """Overwrites all with `other`, of the same size."""
         for mine, theirs in zip(self.arrays, other.arrays, strict=True):
             mine[...] = theirs
+
+    def put_joined(self, parts: Sequence[KeyValues]) -> None:
+        """Overwrites all with the tokens of `parts` one after another."""
+        for group, mine in enumerate(self.arrays):
+            np.concatenate([part.arrays[group] for part in parts], axis=4, out=mine)
 
     def put_tokens(self, rows: Int64, places: Int64, other: KeyValues, other_places: Int64) -> None:
         """Copies N single tokens: place `places[i]` of row `rows[i]` becomes place `other_places[i]` of that row of `other`. All [N]."""

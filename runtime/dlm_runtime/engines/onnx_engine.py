@@ -50,7 +50,7 @@ class OnnxEngine:
             self._session.run_with_iobinding(binding.bound)
         except EngineError:
             raise
-        except Exception as error:  # as above
+        except Exception as error:  # ONNX Runtime's own exception types share no other base
             raise EngineError(
                 f"the model failed on {batch.rows} rows of {batch.input_ids.shape[1]} tokens ({first_line(error)})"
             ) from error

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal
 
 ProviderName = Literal["cpu", "cuda", "tensorrt-rtx", "directml", "webgpu"]
-PROVIDER_NAMES: tuple[ProviderName, ...] = get_args(ProviderName)
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ PROVIDERS: dict[ProviderName, Provider] = {
         Provider(
             "cuda",
             "CUDAExecutionProvider",
-            "pip uninstall -y onnxruntime && pip install 'dlm-npc[gpu]', with an NVIDIA driver",
+            "pip uninstall -y onnxruntime && pip install onnxruntime-gpu, with an NVIDIA driver",
             options={"use_tf32": "0"},  # float32 with ten bits would say other words than the CPU does
             memory="cuda",
         ),

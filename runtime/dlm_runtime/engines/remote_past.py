@@ -48,8 +48,7 @@ class RemotePasts:
 
     def of(self, past: KeyValues) -> RemotePast:
         """That of `past`, kept as long as somebody holds it."""
-        key = tuple((array.ctypes.data, array.shape, array.strides) for array in past.arrays)
-        remote = self._pasts.get(key)
+        remote = self._pasts.get(past.location)
         if remote is None:
-            remote = self._pasts[key] = RemotePast(past, self._memory, self._element)
+            remote = self._pasts[past.location] = RemotePast(past, self._memory, self._element)
         return remote

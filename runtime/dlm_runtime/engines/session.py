@@ -11,11 +11,17 @@ import onnxruntime as ort
 from dlm_runtime.engines.provider import PROVIDERS, Provider
 from dlm_runtime.errors import EngineError
 
+UNMASK_OP_VARIABLE = "DLM_UNMASK_OP"
+"""Environment variable that names a library with a CPU kernel for `dlm::ParallelUnmask`, in place of the function in the graph."""
+
 _registered: set[str] = set()  # plug-in libraries stay registered with ONNX Runtime for the whole process
 
 
 def session_options(threads: int | None) -> ort.SessionOptions:
-    """Those of a server that steps through batches of ever changing shape. `threads` None leaves their number to ONNX Runtime."""
+    """Those of a server that steps through batches of ever changing shape. `threads` None leaves their number to ONNX Runtime.
+
+    Raises EngineError when the library that `DLM_UNMASK_OP` names cannot be loaded.
+    """
     options = ort.SessionOptions()
     if threads is not None:
         options.intra_op_num_threads = threads
@@ -26,7 +32,17 @@ def session_options(threads: int | None) -> ort.SessionOptions:
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")  # for `nodes_by_provider`
     # Spinning workers would take the cores from the game between two steps.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if library := os.environ.get(UNMASK_OP_VARIABLE):
+        _register_op(options, library)
     return options
+
+
+def _register_op(options: ort.SessionOptions, library: str) -> None:
+    try:
+        options.register_custom_ops_library(library)
+    except Exception as error:  # ONNX Runtime's own exception types share no other base
+        remedy = f"Unset {UNMASK_OP_VARIABLE} to run the function in the graph, or build the library as kernels/cuda/README.md says"
+        raise EngineError(f"{UNMASK_OP_VARIABLE}={library} cannot be loaded ({first_line(error)})", remedy) from error
 
 
 def open_session(model: Path, provider: Provider, options: ort.SessionOptions) -> ort.InferenceSession:

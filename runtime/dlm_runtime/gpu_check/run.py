@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from dlm_runtime.bundle import MANIFEST_NAME, Bundle
 from dlm_runtime.engines import OnnxEngine
 from dlm_runtime.engines.base import Engine, StepBatch, StepResult
 from dlm_runtime.engines.choose import EngineChoice, open_engine
+from dlm_runtime.engines.native.libraries import PLUGIN_VARIABLE
 from dlm_runtime.errors import DlmError, EngineError
 from dlm_runtime.gpu_check.batches import KINDS
 from dlm_runtime.gpu_check.check import CheckFailed, Checks, Skipped
@@ -67,6 +69,8 @@ class GpuCheck:
         began = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="dlm-gpu-check-") as place:
             self._check_harness()
+            if "cpu" not in self._options.engines:
+                self._time(self._reference, "cpu")  # what the others are compared with
             for name in self._options.engines:
                 if name == "native":
                     self._native(Path(place))
@@ -165,7 +169,8 @@ class GpuCheck:
                 return sentence
 
             if self._checks.run(group, "builds", build):
-                self._engine("native", built[0], group)
+                with _plugin_named(plugin):
+                    self._engine("native", built[0], group)
 
     def _kernels(self, place: Path) -> None:
         folder = place / "vectors"
@@ -182,6 +187,20 @@ class GpuCheck:
             self._checks.run("unmask kernels", "CUDA = numpy", lambda: cuda_core(vectors, place, has_card))
         if self._options.plugin is None or not self._options.build:
             self._checks.skip("unmask kernels", "TensorRT plugin = function", "give --build and --plugin LIBRARY to build a plan with it")
+
+
+@contextmanager
+def _plugin_named(plugin: Path | None) -> Iterator[None]:
+    """Tells the native engine where the plugin's library lies."""
+    before = os.environ.get(PLUGIN_VARIABLE)
+    if plugin is not None:
+        os.environ[PLUGIN_VARIABLE] = str(plugin)
+    try:
+        yield
+    finally:
+        os.environ.pop(PLUGIN_VARIABLE, None)
+        if before is not None:
+            os.environ[PLUGIN_VARIABLE] = before
 
 
 class _Wrong:

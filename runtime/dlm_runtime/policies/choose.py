@@ -42,16 +42,15 @@ def policy_for(manifest: Manifest, mode: Mode, threshold: float | None = None, s
 def loop_for(manifest: Manifest, sampler: str | None) -> Loop:
     """The loop of that name, or the model's own. Raises as `policy_for`."""
     check_servable(manifest)
-    fitting = [loop for loop in LOOPS if loop.fits(manifest)]
-    for loop in fitting:
-        if sampler in (None, loop.name):
+    for loop in LOOPS:
+        if sampler in (None, loop.name) and loop.fits(manifest):
             return loop
-    raise RequestError("sampler", sampler, f"this model can be decoded with {', '.join(loop.name for loop in fitting)}")
+    raise RequestError("sampler", sampler, f"this model can be decoded with {', '.join(loops_of(manifest))}")
 
 
 def check_servable(manifest: Manifest, file: Path | str = MANIFEST_NAME) -> None:
     """Raises BundleError naming `file`, the manifest's fields and their values, where no loop can write lines with the model."""
-    if loops_of(manifest):
+    if any(loop.fits(manifest) for loop in LOOPS):
         return
     fields = {"family": manifest.family, "context_mask": manifest.context_mask, "logit_shift": manifest.logit_shift}
     found = ", ".join(f"{name}={value!r}" for name, value in fields.items())

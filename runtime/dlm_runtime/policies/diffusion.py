@@ -40,7 +40,6 @@ class ThresholdDiffusion:
 
     def decode(self, line: Line) -> Decoding:
         sees = Sees.CAUSAL if self.causal_context else Sees.WHOLE
-        line.canvas = np.array(line.prompt_ids, np.int64)
         outcome = yield Prefill(line.prompt_length, sees)
         while True:
             start = len(line.canvas)

@@ -17,8 +17,8 @@ class CanvasDiffusion:
 
     A pass divides its logits by a temperature that falls evenly from `t_max` to `t_min` (None: 1 throughout), measures entropy on them and
     feeds them to the next pass. A line's own temperature comes on top: 1 draws as published, 0 takes the likeliest token. `replayed`
-    are random canvases to take instead of drawing them, one list per canvas: the canvas to begin with, then one for every pass.
-    A line is cut at its limit; the canvas goes on behind it.
+    are random canvases to take instead of drawing them, one list per canvas: the canvas to begin with, then one for every pass;
+    what comes behind the last list is drawn. A line is cut at its limit; the canvas goes on behind it.
     """
 
     canvas_length: int
@@ -50,7 +50,7 @@ class CanvasDiffusion:
             start = len(line.canvas)
             span = (start, start + self.canvas_length)
             line.canvas = np.concatenate([line.canvas, self._noise(line, start, number)])
-            chosen = ReplayedNoise(sampler, self.replayed[number][1:]) if self.replayed else sampler
+            chosen = ReplayedNoise(sampler, self.replayed[number][1:]) if number < len(self.replayed) else sampler
             rule = Rule((0,), sampler=chosen, scales=self.scales())
             yield Passes(span, span, Sees.WHOLE, rule, Until.LIMIT, self.max_denoising_steps, self_conditions=True)
             if line.extend(line.canvas[start:].tolist()):
@@ -67,7 +67,7 @@ class CanvasDiffusion:
         return tuple(float(1 / (np.float32(self.t_min) + np.float32(self.t_max - self.t_min) * share)) for share in shares)
 
     def _noise(self, line: Line, start: int, number: int) -> np.ndarray:
-        if self.replayed:
+        if number < len(self.replayed):
             return np.array(self.replayed[number][0], np.int64)
         positions = line.first_position + np.arange(start, start + self.canvas_length, dtype=np.int64)[None]
         seed, counter = np.array([line.sampling.seed], np.int64), np.array([NEXT_TOKEN_STEP], np.int64)

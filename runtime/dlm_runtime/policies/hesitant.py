@@ -39,9 +39,9 @@ class Hesitant:
         """See `Sampler`."""
         assert step.logits is not None  # wants_logits
         ids = step.parameters.astype(np.int64)
-        logits = step.logits.astype(np.float64)  # [n, W, V]
-        for row, row_ids in enumerate(ids):
-            logits[row][:, row_ids[row_ids >= 0]] = -np.inf
+        unsure = np.zeros((len(ids), step.logits.shape[-1] + 1), np.bool_)  # [n, V], and a column for -1
+        np.put_along_axis(unsure, ids, True, 1)
+        logits = np.where(unsure[:, None, :-1], -np.inf, step.logits.astype(np.float64))  # [n, W, V]
         weights = np.exp(logits - logits.max(-1, keepdims=True))
         drawn = np.take_along_axis(weights, step.sampled[..., None], -1)[..., 0] / weights.sum(-1)
         confidence = np.where(step.masked, drawn, -np.inf)

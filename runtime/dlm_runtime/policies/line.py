@@ -69,14 +69,12 @@ class Line:
         """Settles tokens up to the first end-of-line token or the limit; True when the line has ended."""
         self._tail, self._tail_frozen = [], []
         self.revision += 1
-        for token_id in token_ids:
-            self.tokens.append(token_id)
-            if token_id in self.eos_token_ids:
-                self.ending = "eos"
-                return True
-            if self.room == 0 and not self.overshoots:
-                break
-        if self.room <= 0:
+        taken = token_ids if self.overshoots else token_ids[: self.room]
+        whole = next((count for count, token_id in enumerate(taken, 1) if token_id in self.eos_token_ids), None)
+        self.tokens.extend(taken[:whole])
+        if whole is not None:
+            self.ending = "eos"
+        elif self.room <= 0:
             self.ending = "length"
         return self.ending is not None
 

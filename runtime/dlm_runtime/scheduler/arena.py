@@ -28,7 +28,7 @@ class ContextArena:
     def __init__(self, manifest: Manifest) -> None:
         self.slate = Slate(mask_of(manifest))
         self._manifest = manifest
-        self._data = KeyValues.zeros(manifest, 0, 0)
+        self._data = self._past = KeyValues.zeros(manifest, 0, 0)
         self.past_version = next(_versions)
 
     @property
@@ -39,7 +39,15 @@ class ContextArena:
     @property
     def past(self) -> KeyValues:
         """n rows of as many tokens as there is room for."""
-        return self._data.part(slice(len(self.slate)))
+        n = len(self.slate)
+        if self._past.rows != n or self._past.tokens != self._data.tokens:
+            self._past = self._data.part(slice(n))
+        return self._past
+
+    @property
+    def capacity_tokens(self) -> int:
+        """No context is longer."""
+        return self._data.tokens
 
     def join(self, row: Row, context: KeyValues | None) -> int:
         """Takes in a row, whose context (one row, None: empty) is copied, and says where it stands."""
@@ -77,7 +85,7 @@ class ContextArena:
         self.past_version = next(_versions)
         self._reserve(n, int((starts + counts).max()))
         if present.tokens == 1 and counts.max() == 1:
-            rows = np.flatnonzero(counts)
+            rows = counts.nonzero()[0]
             self._data.put_tokens(rows, starts[rows], present, np.zeros_like(rows))
             starts += counts
             return
@@ -106,6 +114,7 @@ class ContextArena:
         new_rows = have_rows if rows <= have_rows else max(rows, 2 * have_rows, self._first_rows(new_tokens))
         old, n = self._data, len(self.slate)
         self._data = KeyValues.zeros(self._manifest, new_rows, new_tokens)
+        self._past = self._data.part(slice(n))
         if n:
             self._data.part(slice(n), slice(old.tokens)).put(old.part(slice(n)))
 

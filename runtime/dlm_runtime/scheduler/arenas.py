@@ -81,11 +81,11 @@ class Arenas:
     def regroup(self, key: Key, arena: ContextArena) -> None:
         """Moves rows whose context has outgrown this arena."""
         most = _SHORT_CONTEXT_TOKENS << key.context
-        contexts = arena.slate.context[: len(arena.rows)]
-        if (contexts > most).any():
-            for place in reversed(np.flatnonzero(contexts > most).tolist()):
-                context = _doublings(int(arena.slate.context[place]), _SHORT_CONTEXT_TOKENS)
-                arena.move(place, self.arena(key._replace(context=context)))
+        if arena.capacity_tokens <= most:
+            return
+        for place in reversed(np.flatnonzero(arena.slate.context[: len(arena.rows)] > most).tolist()):
+            context = _doublings(int(arena.slate.context[place]), _SHORT_CONTEXT_TOKENS)
+            arena.move(place, self.arena(key._replace(context=context)))
 
     def release(self) -> None:
         """Gives memory back: drops empty arenas, but those for short queries and contexts, as the next line will want them."""

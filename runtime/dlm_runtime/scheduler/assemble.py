@@ -17,27 +17,35 @@ def assemble(chunks: Sequence[Chunk], past: KeyValues, table: AllowTable, pad_to
     """One batch of the pieces, padded to the longest; `past` holds their contexts in the same order."""
     rows, longest = len(chunks), max(len(chunk) for chunk in chunks)
     sampling = [chunk.line.sampling for chunk in chunks]
-    starts = np.array([chunk.start for chunk in chunks], np.int64)
-    lengths = np.array([len(chunk) for chunk in chunks], np.int64)
-    first = np.array([chunk.line.first_position for chunk in chunks], np.int64)
-    input_ids = np.full((rows, longest), pad_token_id, np.int64)
+    starts, stops, first, seed, allowed = np.array(
+        [
+            [chunk.start for chunk in chunks],
+            [chunk.stop for chunk in chunks],
+            [chunk.line.first_position for chunk in chunks],
+            [one.seed for one in sampling],
+            [table.row_of(one.banned_token_ids) for one in sampling],
+        ],
+        np.int64,
+    )
+    lengths, columns = stops - starts, np.arange(longest)
+    input_ids, block_ids = np.full((2, rows, longest), pad_token_id, np.int64)
     for place, chunk in enumerate(chunks):
         input_ids[place, : len(chunk)] = chunk.row.prompt[chunk.start : chunk.stop]
-    allow_rows = np.array([[table.row_of(one.banned_token_ids)] for one in sampling], np.int64)
+        block_ids[place] = _block_ids(chunk, columns)
     batch = StepBatch(
         input_ids=input_ids,
-        position_ids=(first + starts)[:, None] + np.arange(longest),
+        position_ids=(first + starts)[:, None] + columns,
         past_lengths=starts,
         query_lengths=lengths,
-        block_ids=np.stack([_block_ids(chunk, longest) for chunk in chunks]),
+        block_ids=block_ids,
         past=past,
         window_start=lengths - 1,
-        allow_rows=allow_rows,
-        allow_table=table.whole if allow_rows.any() else table.usual,
+        allow_rows=allowed[:, None],
+        allow_table=table.whole if allowed.any() else table.usual,
         quota=np.zeros(rows, np.int64),
         threshold=np.full(rows, THRESHOLD_OFF, np.float32),
         temperature=np.array([one.temperature for one in sampling], np.float32),
-        seed=np.array([one.seed for one in sampling], np.int64),
+        seed=seed,
         step=np.full(rows, NEXT_TOKEN_STEP, np.int64),
         want_present=True,
         encode=np.ones(rows, np.bool_),
@@ -49,9 +57,8 @@ def assemble(chunks: Sequence[Chunk], past: KeyValues, table: AllowTable, pad_to
     return batch
 
 
-def _block_ids(chunk: Chunk, length: int) -> Int64:
-    """Who sees whom within the piece, [L]."""
-    columns = np.arange(length, dtype=np.int64)
+def _block_ids(chunk: Chunk, columns: Int64) -> Int64:
+    """Who sees whom within the piece, [L]; `columns` are 0 to L - 1."""
     match chunk.prefill.sees:
         case Sees.CAUSAL:
             return columns

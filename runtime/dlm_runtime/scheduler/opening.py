@@ -8,10 +8,10 @@ import numpy as np
 
 from dlm_runtime.engines.base import THRESHOLD_OFF, Int64
 from dlm_runtime.policies.line import Line
-from dlm_runtime.policies.passes import NOTHING, Extend, Passes, Rule, Sees, Speculate, Until
+from dlm_runtime.policies.passes import NOTHING, Extend, Passes, Rule, Sees, Speculate
 from dlm_runtime.policies.sampler import Sampler
 from dlm_runtime.policies.sampling import RECENT_TOKENS
-from dlm_runtime.scheduler.slate import FAR, NO_TOKEN, Phase, Slate
+from dlm_runtime.scheduler.slate import FAR, LIMIT, NO_TOKEN, Phase, Slate
 from dlm_runtime.scheduler.speculation import start_drafts
 
 
@@ -40,13 +40,13 @@ def open_passes(slate: Slate, place: int, line: Line, asked: Passes, drafts: boo
     slate.length[place] = 2 * size if echoes else size
     slate.echo[place] = size if echoes else 0
     slate.head[place] = asked.causal_head if asked.sees == Sees.WHOLE else FAR
-    blocks = asked.block_length if asked.sees == Sees.BLOCKS else 1
+    blocks = asked.block_length if asked.sees == Sees.BLOCKS else 0
     slate.block_length[place] = blocks
-    slate.block_start[place] = (first - line.block_origin) % blocks
+    slate.block_start[place] = (first - line.block_origin) % blocks if blocks else 0
     offset = size - first if echoes else -first
     slate.start[place], slate.stop[place] = asked.window[0] + offset, asked.window[1] + offset
     slate.shift[place] = asked.shift
-    slate.until[place] = asked.until if fills else Until.LIMIT
+    slate.until[place] = int(asked.until) if fills else LIMIT
     slate.limit[place] = asked.limit
     slate.passes[place] = slate.spent[place] = 0
     slate.first_step[place] = asked.first_step
@@ -75,11 +75,10 @@ def open_speculation(slate: Slate, place: int, line: Line, asked: Extend | Specu
     speculates = isinstance(asked, Speculate)
     block = asked.block_length if speculates else 1
     slate.position[place] = line.first_position + line.prompt_length + len(line.tokens) - 1
-    for name in ("echo", "block_start", "shift", "spent", "first_step", "written_count", "guidance", "sampler"):
+    for name in ("echo", "block_length", "block_start", "shift", "spent", "first_step", "written_count", "guidance", "sampler"):
         getattr(slate, name)[place] = 0
     for name in ("cuts", "encode", "conditions", "wants_confidence", "wants_logits", "wants_top", "remembers", "outside"):
         getattr(slate, name)[place] = False
-    slate.block_length[place] = 1
     slate.shows[place] = drafts
     slate.settled[place] = FAR
     _rule(slate, place, Rule(), 0.0)
@@ -107,7 +106,7 @@ def has_masks_beside(line: Line, asked: Passes, mask_token_id: int) -> bool:
 
 def _rule(slate: Slate, place: int, rule: Rule, temperature: float) -> None:
     tempered = rule.tempered and temperature > 0
-    slate.measure[place] = rule.measure
+    slate.measure[place] = int(rule.measure)
     slate.rank_temperature[place] = rule.alg_temperature
     slate.takes_last[place] = rule.takes_last
     slate.temperature[place] = 1.0 if tempered else temperature
@@ -116,6 +115,7 @@ def _rule(slate: Slate, place: int, rule: Rule, temperature: float) -> None:
     _write(slate, "quotas", place, rule.quotas, rule.quotas[-1])
     scales = [scale * (1.0 / temperature) for scale in rule.scales] if tempered else rule.scales
     _write(slate, "scales", place, scales, scales[-1])
+    slate.scaled[place] = any(scale != 1.0 for scale in scales)
 
 
 def _measuring(rule: Rule) -> Rule:

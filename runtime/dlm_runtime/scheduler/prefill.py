@@ -49,12 +49,14 @@ class PromptRunner:
         if not 0 < prefill.stop <= len(line.canvas):
             raise ValueError(f"{prefill.stop=} must be between 1 and the {len(line.canvas)} columns of the canvas")
         row.prompt = tuple(line.canvas[: prefill.stop].tolist())
-        row.context = KeyValues.zeros(self._manifest, 1, prefill.stop)
+        row.context = KeyValues.unfilled(self._manifest, 1, prefill.stop)
         row.context_tokens = row.cached_tokens = 0
         self.rows.append(row)
 
     def plan(self) -> list[list[Chunk]]:
         """This boundary's prompt steps, rows of lowest rank first; each list is one engine call."""
+        if not self.rows:
+            return []
         chosen: list[Chunk] = []
         budget, beginnings = self._step_tokens, set[tuple[int, ...]]()
         for row in sorted(self.rows, key=lambda row: row.rank):
@@ -99,10 +101,10 @@ class PromptRunner:
             return
         # The last token has to be run in any case: its logits are the first thing the policy wants.
         found = self._cache.match(row.prompt, len(row.prompt) - 1, blocks)
-        size = self._cache.size(blocks)
-        for number in range(row.context_tokens // size, len(found)):
-            row.context.part(tokens=slice(number * size, (number + 1) * size)).put(found[number])
-        row.context_tokens = row.cached_tokens = max(row.context_tokens, len(found) * size)
+        have = len(found) * self._cache.size(blocks)
+        if have > row.context_tokens:
+            row.context.part(tokens=slice(have)).put_joined(found)
+            row.context_tokens = row.cached_tokens = have
 
     def _wait_for_twin(self, row: Row, blocks: int, beginnings: set[tuple[int, ...]]) -> bool:
         """True when a prompt of this boundary begins with the same next blocks: one step later they come from the cache."""

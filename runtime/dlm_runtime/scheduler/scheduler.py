@@ -9,7 +9,7 @@ import time
 from dlm_runtime.cache import PrefixCache
 from dlm_runtime.engines.base import Engine
 from dlm_runtime.errors import DlmError, QueueFull, SchedulerClosed
-from dlm_runtime.policies.servable import check_servable
+from dlm_runtime.policies.choose import check_servable
 from dlm_runtime.scheduler.checks import check_request
 from dlm_runtime.scheduler.counters import Counters
 from dlm_runtime.scheduler.row import Row

@@ -6,7 +6,6 @@ Place i of every array is row i of the arena. The files beside this one read and
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +25,12 @@ NO_TOKEN = -1
 _FIRST_ROWS = 8
 
 
-class Phase(IntEnum):
-    """What a row is in the middle of."""
+# NumPy compares an array with a plain number five times as fast as with a member of an enum.
+LIMIT, CLEAN, SETTLED = int(Until.LIMIT), int(Until.CLEAN), int(Until.SETTLED)
+
+
+class Phase:
+    """What a row is in the middle of; plain numbers as well."""
 
     PASSES = 0
     DRAFT = 1  # of self-speculation
@@ -46,11 +49,12 @@ FLOATS = {  # and what is neutral
 }
 FLAGS = (
     *("next_token", "narrow"),
-    *("outside", "takes_last", "cuts", "whole_drafts", "overshoots", "encode", "conditions"),
+    *("outside", "takes_last", "cuts", "whole_drafts", "overshoots", "encode", "conditions", "scaled"),
     *("wants_confidence", "wants_logits", "wants_top", "remembers", "shows"),
 )
-_DRAFTING = np.array([[Phase.DRAFT, 0, 0, 0, 0, Until.CLEAN, FAR]], np.int64).T  # everybody sees everybody, until no mask is left
-_VERIFYING = np.array([[Phase.VERIFY, 0, 0, 0, FAR, Until.LIMIT, 1]], np.int64).T  # one causal pass
+_NUMBERS = (*INTEGERS, *FLOATS, *FLAGS)
+_DRAFTING = np.array([[Phase.DRAFT, 0, 0, 0, 0, CLEAN, FAR]], np.int64).T  # everybody sees everybody, until no mask is left
+_VERIFYING = np.array([[Phase.VERIFY, 0, 0, 0, FAR, LIMIT, 1]], np.int64).T  # one causal pass
 _NEUTRAL = np.array([list(FLOATS.values())], np.float32).T
 _COLUMNS: dict[str, tuple[DTypeLike, int]] = {
     "tokens": (np.int64, 0),  # of the query
@@ -81,7 +85,7 @@ class Slate:
     length: Int64
     head: Int64
     block_start: Int64
-    block_length: Int64
+    block_length: Int64  # 0 where blocks are single tokens
     echo: Int64  # columns that an echo repeats; 0 for none
     start: Int64
     stop: Int64
@@ -120,6 +124,7 @@ class Slate:
     overshoots: Bools
     encode: Bools
     conditions: Bools
+    scaled: Bools  # some of `scales` is not 1
     wants_confidence: Bools
     wants_logits: Bools
     wants_top: Bools
@@ -232,18 +237,26 @@ class Slate:
             return wider
         return array
 
-    def turn(self, rows: Int64, phase: Phase) -> None:
+    def turn(self, rows: Int64, phase: int) -> None:
         """Rows [m] begin to draft or to verify, in a window that is the whole query; for its length and its numbers see `speculation`."""
         drafts = phase == Phase.DRAFT
         self._integers[_TURNS, rows] = _DRAFTING if drafts else _VERIFYING
         self.next_token[rows], self.narrow[rows] = not drafts, drafts
         self.changed = True
 
+    def ends(self, rows: Int64 | slice, tokens: Int64) -> Bools:
+        """Which of `tokens` [m, L] end the lines of `rows` [m]."""
+        eos = self.eos[rows]
+        found = tokens == eos[:, :1]
+        for column in range(1, eos.shape[1]):  # as many as a model has ends of line, which are few
+            found |= tokens == eos[:, column, None]
+        return found
+
     def any_of(self) -> dict[str, bool]:
         """Of every number, whether it is anything but neutral in any row."""
         n = len(self.rows)
         found = np.concatenate([self._integers[:, :n] != 0, self._floats[:, :n] != _NEUTRAL, self._flags[:, :n]]).any(1)
-        return dict(zip((*INTEGERS, *FLOATS, *FLAGS), np.asarray(found).tolist(), strict=True))
+        return dict(zip(_NUMBERS, np.asarray(found).tolist(), strict=True))
 
     def _make_numbers(self, rows: int) -> None:
         """The arrays of numbers, one after another in three, of which the attributes are views."""

@@ -14,20 +14,27 @@ def start_drafts(slate: Slate, rows: Int64) -> None:
     left = slate.room[rows] - slate.written_count[rows]
     length = np.where(slate.whole_drafts[rows], slate.draft_length[rows], np.minimum(slate.draft_length[rows], left))  # [m]
     slate.tokens[rows, 1:] = slate.mask_token_id
-    slate.turn(rows, Phase.DRAFT)
-    slate.length[rows] = slate.stop[rows] = length
-    slate.threshold[rows], slate.temperature[rows] = slate.draft_threshold[rows], 0.0
-    if (length == 1).any():
-        start_verification(slate, rows[length == 1])
+    single = length == 1
+    if single.any():  # a token alone has nothing to be drafted
+        _verify(slate, rows[single], length[single])
+        rows, length = rows[~single], length[~single]
+    if len(rows):
+        slate.turn(rows, Phase.DRAFT)
+        slate.length[rows] = slate.stop[rows] = length
+        slate.threshold[rows], slate.temperature[rows] = slate.draft_threshold[rows], 0.0
 
 
 def start_verification(slate: Slate, rows: Int64) -> None:
     """Drafts [m] go into a causal pass, up to the token before their first end of line: that one says whether the line ends."""
     length = slate.length[rows]
-    ends = _ends(slate, rows, slate.tokens[rows, 1:]) & (np.arange(1, slate.tokens.shape[1]) < length[:, None])
+    ends = slate.ends(rows, slate.tokens[rows, 1:]) & (np.arange(1, slate.tokens.shape[1]) < length[:, None])
     cut = ends.any(1) & ~slate.whole_drafts[rows]
     if cut.any():
         length = np.where(cut, 1 + ends.argmax(1), length)
+    _verify(slate, rows, length)
+
+
+def _verify(slate: Slate, rows: Int64, length: Int64) -> None:
     slate.turn(rows, Phase.VERIFY)
     slate.length[rows] = slate.stop[rows] = length
     slate.threshold[rows], slate.temperature[rows] = THRESHOLD_OFF, slate.line_temperature[rows]
@@ -43,7 +50,7 @@ def take_verified(slate: Slate, rows: Int64, drawn: Int64) -> tuple[Int64, Bools
     accepted = np.logical_and.accumulate(agree, axis=1).sum(1)
     count = slate.written_count[rows]
     new = np.where(slate.overshoots[rows], accepted + 1, np.minimum(accepted + 1, slate.room[rows] - count))
-    ends = _ends(slate, rows, drawn) & (columns < new[:, None])
+    ends = slate.ends(rows, drawn) & (columns < new[:, None])
     ended = ends.any(1)
     new = np.where(ended, 1 + ends.argmax(1), new)
     # What lies behind the new tokens is overwritten by the next ones, or never read.
@@ -59,16 +66,15 @@ def take_verified(slate: Slate, rows: Int64, drawn: Int64) -> tuple[Int64, Bools
     return accepted + 1, ended
 
 
-def take_single(slate: Slate, drawn: Int64) -> Bools:
-    """The same where all rows [n] draw one token after another, which is autoregression: `drawn` [n, 1] is taken, and which lines end."""
-    rows = slice(len(slate))
+def take_single(slate: Slate, places: Int64, drawn: Int64) -> Bools:
+    """The same where all rows draw one token after another, which is autoregression: `drawn` [n, 1] is taken, and which lines end.
+
+    `places` [n, 1] are all of them.
+    """
+    rows = slice(len(places))
     count = slate.written_count[rows]
-    slate.written[np.arange(len(slate)), count] = drawn[:, 0]
+    slate.written[places, count[:, None]] = drawn
     count += 1
     slate.tokens[rows, :1] = drawn
     slate.position[rows] += 1
-    return (count >= slate.room[rows]) | (drawn == slate.eos[rows]).any(1)
-
-
-def _ends(slate: Slate, rows: Int64, tokens: Int64) -> Bools:
-    return (tokens[:, :, None] == slate.eos[rows, None, :]).any(2)
+    return (count >= slate.room[rows]) | slate.ends(rows, drawn)[:, 0]

@@ -112,9 +112,7 @@ class Steps:
             if slate.changed or slate.frame is None:
                 slate.frame, slate.changed = Frame.of(slate, self._table, key.exact), False
             past = arena.past if not key.guided else KeyValues.zeros(self._engine.manifest, 2 * len(rows), 0)
-            asked = ask(
-                slate, slate.frame, past, guided=key.guided, exact=key.exact, past_version=None if key.guided else arena.past_version
-            )
+            asked = ask(slate, slate.frame, past, guided=key.guided, past_version=None if key.guided else arena.past_version)
             result = self._step(asked.batch, len(rows))
             told = tell(slate, asked, result)
             if told.kept is not None and result.present is not None:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from dlm_runtime.engines.base import Int64, StepResult
-from dlm_runtime.policies.passes import Until
 from dlm_runtime.policies.sampler import Bools
 from dlm_runtime.scheduler.ask import Asked, masks
 from dlm_runtime.scheduler.deciders import decide
-from dlm_runtime.scheduler.slate import Phase, Slate
+from dlm_runtime.scheduler.slate import LIMIT, SETTLED, Phase, Slate
 from dlm_runtime.scheduler.speculation import start_verification, take_single, take_verified
 
 
@@ -25,10 +24,10 @@ class Told:
 
 def tell(slate: Slate, asked: Asked, result: StepResult) -> Told:
     """Takes in the answer. Raises what a sampler raises."""
-    frame, rows = asked.frame, slice(len(slate))
+    frame, rows = asked.frame, asked.frame.rows
     if frame.all_single:
         slate.spent[rows] += 1
-        return Told(np.ones(len(slate), np.int64), take_single(slate, result.sampled_ids))
+        return Told(np.ones(len(frame.places), np.int64), take_single(slate, frame.places, result.sampled_ids))
     _lay(slate, asked, result)
     done = decide(slate, asked, result) if frame.any["sampler"] else None
     slate.passes[rows] += 1
@@ -45,38 +44,34 @@ def tell(slate: Slate, asked: Asked, result: StepResult) -> Told:
         _remember(slate, asked, result)
     kept = slate.kept[rows] * over if frame.any["kept"] else None
     if frame.any["phase"]:
-        kept, over = _move_on(slate, result, over, kept)
+        kept, over = _move_on(slate, asked, result, over, kept)
     return Told(kept, over)
 
 
 def _lay(slate: Slate, asked: Asked, result: StepResult) -> None:
     """Writes what was filled in, in every row's own window. Where nothing is, the answer repeats what it was given."""
-    frame, n = asked.frame, len(slate)
-    sampled, canvas = result.sampled_ids[:n], result.canvas[:n]
+    frame = asked.frame
+    sampled, canvas = result.sampled_ids[frame.rows], result.canvas[frame.rows]
     columns = asked.window_start[:, None] + np.arange(sampled.shape[1])  # [n, W]
     slate.guesses[frame.places, columns] = sampled
     if frame.any["outside"]:
-        inside = (columns >= slate.start[:n, None]) & (columns < slate.stop[:n, None])
-        canvas = np.where(inside, canvas, slate.tokens[frame.places, columns])
+        canvas = np.where(frame.inside[frame.places, columns], canvas, slate.tokens[frame.places, columns])
     slate.tokens[frame.places, columns] = canvas
 
 
 def _take_last(slate: Slate, asked: Asked) -> None:
     """Where a pass has left a single mask, that one is taken too."""
-    n, columns = len(slate), asked.frame.columns
-    masked = masks(slate, columns)
+    n, longest = len(slate), asked.frame.longest
+    masked = masks(slate, asked.frame)
     last = masked & (slate.takes_last[:n] & (masked.sum(1) == 1))[:, None]
-    tokens = slate.tokens[:n, : len(columns)]
-    tokens[last] = slate.guesses[:n, : len(columns)][last]
+    tokens = slate.tokens[:n, :longest]
+    tokens[last] = slate.guesses[:n, :longest][last]
 
 
 def _first_end(slate: Slate, asked: Asked) -> Int64:
     """Column [n] of the window's first end-of-line token; L where there is none."""
-    n, columns = len(slate), asked.frame.columns
-    tokens = slate.tokens[:n, : len(columns)]
-    ends = (tokens[:, :, None] == slate.eos[:n, None, :]).any(2)
-    ends &= (columns >= slate.start[:n, None]) & (columns < slate.stop[:n, None])
-    return np.where(ends.any(1), ends.argmax(1), len(columns))
+    frame = asked.frame
+    return _first(slate.ends(frame.rows, slate.tokens[frame.rows, : frame.longest]) & frame.inside)
 
 
 def _cut(slate: Slate, asked: Asked, ends: Int64) -> None:
@@ -90,15 +85,20 @@ def _cut(slate: Slate, asked: Asked, ends: Int64) -> None:
 
 def _over(slate: Slate, asked: Asked, ends: Int64 | None) -> Bools:
     """Which rows have had enough passes, a sampler's own opinion aside."""
-    n, until = len(slate), slate.until[: len(slate)]
-    over = slate.passes[:n] >= slate.limit[:n]
+    rows, until = asked.frame.rows, slate.until[asked.frame.rows]
+    over = slate.passes[rows] >= slate.limit[rows]
     if not asked.frame.any["until"]:
         return over
-    masked = masks(slate, asked.frame.columns)
-    clean = ~masked.any(1)
+    mask, stop = _first(masks(slate, asked.frame)), slate.stop[rows]
+    clean = mask >= stop  # what was cut off counts no more
     if ends is not None:
-        clean |= (until == Until.SETTLED) & (ends < masked.argmax(1))
-    return over | ((until != Until.LIMIT) & clean)
+        clean |= (until == SETTLED) & (ends < mask)
+    return over | ((until != LIMIT) & clean)
+
+
+def _first(marks: Bools) -> Int64:
+    """Column [n] of every row's first mark in [n, L]; L where there is none."""
+    return np.where(marks.any(1), marks.argmax(1), marks.shape[1])
 
 
 def _remember(slate: Slate, asked: Asked, result: StepResult) -> None:
@@ -113,17 +113,14 @@ def _remember(slate: Slate, asked: Asked, result: StepResult) -> None:
     previous[remembers, :window] = result.logits[remembers[:, None], places]
 
 
-def _move_on(slate: Slate, result: StepResult, over: Bools, kept: Int64 | None) -> tuple[Int64 | None, Bools]:
+def _move_on(slate: Slate, asked: Asked, result: StepResult, over: Bools, kept: Int64 | None) -> tuple[Int64 | None, Bools]:
     """Rows that speculate go from draft to verification and on; they are over when their line would end."""
-    phase = slate.phase[: len(slate)]
-    verified = np.flatnonzero(phase == Phase.VERIFY)
-    drafted = np.flatnonzero((phase == Phase.DRAFT) & over)
-    over = over & (phase == Phase.PASSES)
+    verified, phase = asked.frame.verifying, slate.phase[asked.frame.rows]
+    drafted = (over & (phase == Phase.DRAFT)).nonzero()[0]
     if len(drafted):
+        over[drafted] = False
         start_verification(slate, drafted)
     if len(verified):
-        counts, ended = take_verified(slate, verified, result.sampled_ids[verified])
-        over[verified] = ended
-        kept = np.zeros(len(slate), np.int64) if kept is None else kept
-        kept[verified] = counts
+        kept = np.zeros(len(over), np.int64) if kept is None else kept
+        kept[verified], over[verified] = take_verified(slate, verified, result.sampled_ids[verified])
     return kept, over

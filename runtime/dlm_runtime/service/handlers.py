@@ -42,7 +42,7 @@ def _stream_handler(method: Callable[[Any, Context], AsyncIterator[Message]], ki
     async def call(data: bytes, context: Context) -> None:
         try:
             with gate.entered():
-                # Closed before the call ends, so that a client that goes away frees its row at once.
+                # Closed before the call ends, so that a client that goes away frees its row at once; the methods are generators all.
                 async with aclosing(method(parse(kind, data), context)) as events:  # pyright: ignore[reportArgumentType]
                     async for event in events:
                         await context.write(event)

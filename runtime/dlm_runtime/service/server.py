@@ -57,7 +57,7 @@ class NpcServer:
         self._speaker = speaker
         self._wanted = address
         self.gate = Gate()
-        self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]
+        self._health = health.aio.HealthServicer()  # pyright: ignore[reportAttributeAccessIssue]  # its stubs leave `aio` out
         self._server = grpc.aio.server(options=_CHANNEL_OPTIONS)
         servicers = (DialogueServicer(speaker), WorldServicer(speaker.roster))
         handlers = [service_handler(service, servicer, self.gate) for service, servicer in zip(_SERVICES, servicers, strict=True)]

@@ -27,6 +27,7 @@ class FakeTensorrt(SimpleNamespace):
         super().__init__(__name__=name, __version__=version, asked=[], accepts=True, plan=plan, loaded=True)
         self.NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1) if typed else SimpleNamespace()
         self.ComputeCapability = SimpleNamespace(SM86="sm86", SM89="sm89")
+        self.BuilderFlag = SimpleNamespace(TF32="tf32")
         self.ILogger = type("ILogger", (), {"WARNING": 2, "__init__": lambda logger: None})
 
     def note(self, *words: Any) -> None:
@@ -49,7 +50,9 @@ class FakeTensorrt(SimpleNamespace):
 
     def config(self) -> Any:
         return SimpleNamespace(
-            set_compute_capability=lambda *card: self.note("card", *card), add_optimization_profile=lambda profile: self.note("profile")
+            clear_flag=lambda flag: self.note("without", flag),
+            set_compute_capability=lambda *card: self.note("card", *card),
+            add_optimization_profile=lambda profile: self.note("profile"),
         )
 
     def built(self, network: Any, config: Any) -> bytes | None:
@@ -106,6 +109,7 @@ def test_an_engine_is_built(job: BuildJob, tmp_path: Path, capfd: pytest.Capture
     assert Path(job.plan).read_bytes() == b"plan"
     assert trt.asked == [
         ("flags", 2),
+        ("without", "tf32"),
         ("card", "sm86", 0),
         ("card", "sm89", 1),
         *[("shape", "input_ids", (1, 1), (4, 8), (8, 16)), ("shape", "quota", (1,), (4,), (8,)), ("profile",)] * 2,
@@ -193,6 +197,15 @@ def test_a_plugin_library_is_loaded(job: BuildJob) -> None:
     trt.loaded = False
     with pytest.raises(build_process.Unusable, match=r"/opt/libdlm\.so cannot be loaded as a plugin library"):
         build_process.build(replace(job, plugin="/opt/libdlm.so"), trt)
+
+
+def test_a_full_disk_is_one_sentence(job: BuildJob, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    full = replace(job, plan=str(tmp_path / "no_such_folder" / "model.plan"))
+    full.write(tmp_path / "job.json")
+    assert build_process.main([str(tmp_path / "job.json")], load=lambda name: cast(Any, FakeTensorrt())) == 1
+    said = capfd.readouterr().err
+    assert "No such file or directory" in said
+    assert "Traceback" not in said
 
 
 def test_an_unusable_library_is_one_sentence(job: BuildJob, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -21,7 +21,7 @@ from dlm_export.engines.errors import EngineError
 from dlm_export.errors import OptionError
 from dlm_export.export_options import ExportOptions
 from dlm_export.exporting import export_bundle
-from dlm_runtime.bundle import Bundle
+from dlm_runtime.bundle import Bundle, Precision
 from dlm_runtime.errors import BundleError
 from typer.testing import CliRunner
 
@@ -31,6 +31,7 @@ from types import SimpleNamespace as N
 __version__ = "1.0"
 NetworkDefinitionCreationFlag = N(STRONGLY_TYPED=0)
 ComputeCapability = N(SM86=86)
+BuilderFlag = N(TF32=7)
 
 class ILogger:
     WARNING = 2
@@ -39,7 +40,9 @@ class ILogger:
 class Builder:
     def __init__(self, logger): self.logger = logger
     def create_network(self, flags): return N(num_layers=1, get_layer=lambda i: N(name="x", type="LayerType.SHUFFLE"), num_inputs=0)
-    def create_builder_config(self): return N(set_compute_capability=lambda card, i: None, add_optimization_profile=lambda p: None)
+    def create_builder_config(self):
+        nothing = lambda *given: None
+        return N(set_compute_capability=nothing, add_optimization_profile=nothing, clear_flag=nothing)
     def create_optimization_profile(self): return N()
     def build_serialized_network(self, network, config): WHAT
 
@@ -223,3 +226,13 @@ def test_an_interrupted_build_leaves_nothing(bundle: Path, library: Callable[[st
     assert (command.returncode, said) == (130, "interrupted; the bundle is as it was\n")
     assert contents(bundle) == before
     assert list(bundle.parent.iterdir()) == [bundle]
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+def test_whole_numbers_for_onnxruntime_are_refused_before_anything_is_built(
+    golden_checkpoint: Path, out: Path, library: Callable[[str], EngineOptions], precision: Precision
+) -> None:
+    export_bundle(golden_checkpoint, out, ExportOptions(precision=precision))
+    with pytest.raises(OptionError, match=rf"this {precision} bundle was made for onnxruntime alone; export the checkpoint again"):
+        add_engines(out, library(BUILDS))
+    assert not (out / "engines").exists()

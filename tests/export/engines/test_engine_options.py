@@ -65,6 +65,17 @@ def test_a_plugin_library_has_to_exist(tmp_path: Path) -> None:
         EngineOptions(TENSORRT_RTX, plugin=str(tmp_path))
 
 
+def test_more_rows_than_an_engine_can_count() -> None:
+    assert EngineOptions(TENSORRT_RTX, max_batch=2**16).max_batch == 65536
+    with pytest.raises(OptionError, match=r"--max-batch 65537: give at most 65536"):
+        EngineOptions(TENSORRT_RTX, max_batch=65537)
+
+
+def test_a_timeout_that_is_no_number() -> None:
+    with pytest.raises(OptionError, match=r"--build-timeout nan: give more than 0 seconds"):
+        EngineOptions(TENSORRT_RTX, timeout_s=float("nan"))
+
+
 def test_limits(manifest: Manifest) -> None:
     limits = EngineOptions(TENSORRT_RTX).checked(manifest)
     assert (limits.max_batch, limits.max_context, limits.max_prefill, limits.block_length) == (8, 2048, 512, 8)

@@ -64,12 +64,12 @@ def card(monkeypatch: pytest.MonkeyPatch) -> Card:
 
 @pytest.fixture(scope="session")
 def bundle_with_plan() -> Callable[..., Bundle]:
-    """Copies a bundle to a folder and adds a plan; further arguments change the plan's entry in the manifest."""
+    """Copies a bundle to a folder and adds a plan for `built`; further arguments change the plan's entry in the manifest."""
 
-    def make(source: Path, folder: Path, **changed: Any) -> Bundle:
+    def make(source: Path, folder: Path, built: tuple[PlanProfile, ...] = PROFILES, **changed: Any) -> Bundle:
         shutil.copytree(source, folder)
         manifest = Bundle.load(folder).manifest
-        plan = Plan(graph="model.onnx", file="engines/model.plan", builder="tensorrt_rtx 1.7.1", profiles=PROFILES)
+        plan = Plan(graph="model.onnx", file="engines/model.plan", builder="tensorrt_rtx 1.7.1", profiles=built)
         fake_tensorrt.write_plan(folder / plan.file, folder / "model.onnx", plan.profiles)
         plan = plan.model_copy(update=changed)
         target = manifest.targets[0].model_copy(update={"plans": (plan,)})

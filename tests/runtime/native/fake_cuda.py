@@ -66,7 +66,10 @@ class FakeCuda:
         return (SUCCESS,)
 
     def cudaGetDeviceProperties(self, number: int) -> tuple[int, Any]:
-        return SUCCESS, SimpleNamespace(name=b"Pretend RTX", major=8, minor=9)
+        return SUCCESS, SimpleNamespace(name=b"Pretend RTX", major=8, minor=9, totalGlobalMem=16376 * 2**20)
+
+    def cudaDriverGetVersion(self) -> tuple[int, int]:
+        return SUCCESS, 13000
 
     def cudaGetErrorString(self, code: int) -> tuple[int, bytes]:
         return SUCCESS, TEXTS.get(code, b"an error")

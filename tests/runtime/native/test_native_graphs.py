@@ -111,3 +111,12 @@ def test_graphs_can_be_switched_off(card, planned, make_batch) -> None:
     assert engine.graphs == "off: they are switched off"
     assert not card.cuda.calls("cudaStreamBeginCapture")
     engine.close()
+
+
+def test_two_pasts_of_one_shape_are_told_apart(card, native, onnx_engine, make_batch, assert_same) -> None:
+    """Plainly at first, then by two graphs."""
+    batches = [make_batch(seed=seed, past_version=seed) for seed in (1, 2)]
+    for _ in range(CAPTURE_AT + 3):
+        for batch in batches:
+            assert_same(native.step(batch), onnx_engine.step(batch))
+    assert native.graphs == "2 captured"

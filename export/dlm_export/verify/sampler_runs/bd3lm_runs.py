@@ -22,14 +22,14 @@ def prepare_bd3lm(run: RecordedRun, manifest: Manifest) -> PreparedRun:
     """
     given = Parameters(run)
     lengths, limit, _ = common(given, run)
-    length, pad, eos = given.positive("block_size", 32), given.integer("pad_id"), given.get("eos_id")
+    length, pad, eos = given.positive("block_size", 32), given.integer("pad_id"), given.optional_integer("eos_id")
     blocks = -(-limit // length)
     steps = given.positive("steps", 128)
     guidance = given.number("cfg_scale", 0.0)
     policy = BlockSampler(
         length,
         given.mask("mask_id", manifest),
-        steps_per_block=given.get("steps_per_block") or -(-steps // blocks),
+        steps_per_block=given.optional_integer("steps_per_block") or -(-steps // blocks),
         shift=int(bool(given.get("right_shift_logits", False))),
         schedule=given.choice("scheduler", "linear", SCHEDULES),
         as_published=True,
@@ -39,6 +39,8 @@ def prepare_bd3lm(run: RecordedRun, manifest: Manifest) -> PreparedRun:
     prompts = [prompt[:size] for prompt, size in zip(run.prompt_ids, lengths, strict=True)]
     padded = -(-max(lengths) // length) * length
     written = min(limit, len(run.output_ids[0]) - padded)
+    if written < 1:
+        raise UnsupportedRun("output_ids", run.output_ids, f"the published loop returns more than the {padded} columns of the prompts")
     read_again = padded + max(written - 1, 0) // length * length  # columns of all blocks but the last
     if any(pad in prompt for prompt in prompts) or any(pad in row[padded:read_again] for row in run.output_ids):
         raise UnsupportedRun("pad_id", pad, "the published loop takes a token of that id for padding wherever it stands")

@@ -53,7 +53,7 @@ def llada2_run(given: Parameters, run: RecordedRun, policy: LLaDA2 | LLaDA21) ->
     """What is returned are the new tokens, up to the first end of line. At temperature 0 nothing is filtered."""
     given.only("temperature", 0, why="draws of the reference cannot be repeated")
     given.ignore("top_k", "top_p")
-    limit, eos = given.positive("gen_length", 2048), given.get("eos_id", LLADA2_EOS)
+    limit, eos = given.positive("gen_length", 2048), given.optional_integer("eos_id", LLADA2_EOS)
     given.finish()
     if policy.eos_early_stop and isinstance(policy, LLaDA2) and eos in run.prompt_ids[0]:
         raise UnsupportedRun("eos_early_stop", True, "the published loop then returns nothing for a prompt with an end of line")
@@ -79,7 +79,7 @@ def prepare_fast_dllm_v2(run: RecordedRun, manifest: Manifest) -> PreparedRun:
     )
     longest = len(run.prompt_ids[0])
     limit = given.positive("max_new_tokens") if given.get("max_new_tokens") is not None else given.positive("max_length") - longest
-    stop = given.get("stop_token", FAST_DLLM_STOP)
+    stop = given.integer("stop_token", FAST_DLLM_STOP)
     given.finish()
     if longest == length:
         raise UnsupportedRun("block_size", length, "the published loop ignores a prompt of just that length")

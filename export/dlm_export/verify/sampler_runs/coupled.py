@@ -12,6 +12,7 @@ from typing import TypeGuard
 from dlm_runtime.policies.line import Line
 from dlm_runtime.policies.passes import Decoding, Directive, Outcome, Passes, Policy
 
+from .parameters import UnsupportedRun, recorded_calls
 from .prepared import Key, Log, RecordedRun
 
 
@@ -34,7 +35,7 @@ def cut(decoding: Decoding, limits: Sequence[int]) -> Generator[Directive, Outco
         directive = next(decoding)
         while True:
             if isinstance(directive, Passes) and not directive.next_token:
-                directive = replace(directive, limit=min(directive.limit, next(left)))
+                directive = replace(directive, limit=min(directive.limit, next(left, directive.limit)))
             directive = decoding.send((yield directive))
     except StopIteration:
         return
@@ -85,7 +86,10 @@ def is_whole(directive: Directive) -> TypeGuard[Passes]:
 def denoising_calls(run: RecordedRun) -> tuple[int, ...]:
     """How many calls of every block stored nothing."""
     counts: list[int] = []
-    for call in run.fields["calls"]:
+    calls = recorded_calls(run, "stores")
+    if not calls[0]["stores"]:
+        raise UnsupportedRun("calls", calls, "the first call of the published loop stores the prompt")
+    for call in calls:
         if call["stores"]:
             counts.append(0)
         else:
@@ -96,7 +100,7 @@ def denoising_calls(run: RecordedRun) -> tuple[int, ...]:
 def whole_calls(run: RecordedRun, block_length: int, sub_block_length: int, mask_token_id: int) -> Counter[int]:
     """How many calls ran the whole block for the sub-block that ends at a column: that with the first mask of any row."""
     whole: Counter[int] = Counter()
-    for call, rows in zip(run.fields["calls"], run.trajectory or (), strict=False):
+    for call, rows in zip(recorded_calls(run, "stores", "replace_position"), run.trajectory or (), strict=False):
         if call["stores"] or call["replace_position"] is not None:
             continue
         start = len(rows[0]) - block_length

@@ -23,9 +23,9 @@ def prepare_mdlm(run: RecordedRun, manifest: Manifest) -> PreparedRun:
     """`MDLMSampler.sample`."""
     given = Parameters(run)
     lengths, limit, sampled = common(given, run)
-    unsure = given.ids("begin_suppress_tokens")
+    unsure = given.ids("begin_suppress_tokens", manifest.vocab_size)
     guidance = given.number("cfg_scale", 0.0)
-    suppressed = given.ids("suppress_tokens")
+    suppressed = given.ids("suppress_tokens", manifest.vocab_size)
     if unsure and guidance:
         raise UnsupportedRun("begin_suppress_tokens", unsure, "they cannot be combined with cfg_scale")
     policy = DllmMdlm(
@@ -59,7 +59,7 @@ def prepare_fast_dllm(run: RecordedRun, manifest: Manifest) -> PreparedRun:
         shift=int(bool(given.get("right_shift_logits", False))),
         as_published=True,
     )
-    banned = given.ids("suppress_tokens") + given.ids("begin_suppress_tokens")
+    banned = given.ids("suppress_tokens", manifest.vocab_size) + given.ids("begin_suppress_tokens", manifest.vocab_size)
     return uneven(given, run, lambda padding: replace(policy, padding_ids=padding), lengths, limit, Sampling(banned_token_ids=banned))
 
 
@@ -87,7 +87,7 @@ def prepare_fast_dllm_dream(run: RecordedRun, manifest: Manifest) -> PreparedRun
     threshold = threshold if alg == THRESHOLD_ALG else None
     measure = MEASURES.get(alg, Measure.PROBABILITY)
     steps, mask = given.positive("steps", 512), given.mask(mask_name(given), manifest)
-    block_length, eps = given.get("block_size", 32), given.number("eps", 1e-3)
+    block_length, eps = given.optional_integer("block_size", 32), given.number("eps", 1e-3)
     shifts = bool(given.get("right_shift_logits", True))
     schedule = given.choice("scheduler", "linear", SCHEDULES)
     if cache == "none":
@@ -112,7 +112,7 @@ def common(given: Parameters, run: RecordedRun) -> tuple[list[int], int, Samplin
     given.only("temperature", 0, why="draws of the reference cannot be repeated")
     given.only("stochastic_transfer", False, why="draws of the reference cannot be repeated")
     given.ignore("eos_id", "pad_id", "bos_id", "return_dict")
-    lengths = given.get("prompt_lengths") or [len(prompt) for prompt in run.prompt_ids]
+    lengths = given.prompt_lengths()
     return lengths, new_tokens(given, max(lengths)), Sampling(banned_token_ids=())
 
 
@@ -136,8 +136,8 @@ def left_padded(given: Parameters, run: RecordedRun, policy: Policy) -> Prepared
     given.only("stochastic_transfer", False, why="draws of the reference cannot be repeated")
     given.ignore("mask_id", "pad_id", "bos_id", "return_dict")
     eos_token_id = given.integer("eos_id", given.integer("eos_token_id", 0))
-    if lengths := given.get("prompt_lengths"):
-        run = padded_on_the_left(run, lengths, eos_token_id)
+    if given.get("prompt_lengths"):
+        run = padded_on_the_left(run, given.prompt_lengths(), eos_token_id)
     limit = new_tokens(given, max(len(prompt) for prompt in run.prompt_ids), default=20)
     guidance = given.number("cfg_scale", 0.0)
     sampled = replace(sampling(given, top_k=50), guidance=guidance)

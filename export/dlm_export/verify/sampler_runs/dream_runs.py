@@ -79,7 +79,7 @@ def sampling(given: Parameters, top_k: int | None = None) -> Sampling:
     given.only("temperature", 0, why="draws of the reference cannot be repeated")
     given.only("alg_temp", None, 0, why="draws of the reference cannot be repeated")
     given.ignore("quota_per_step", "pad_token_id", "bos_token_id", "eos_token_id", "num_return_sequences", "max_length")
-    top_p, top_k = given.optional_number("top_p"), given.get("top_k", top_k)
+    top_p, top_k = given.optional_number("top_p"), given.optional_integer("top_k", top_k)
     return Sampling(top_k=top_k or 0, top_p=1.0 if top_p is None or top_p >= 1 else top_p, top_p_first=True, banned_token_ids=())
 
 

@@ -59,7 +59,7 @@ def prepare_linear(run: RecordedRun, manifest: Manifest) -> PreparedRun:
 
 def thinking(given: Parameters) -> ThinkingBudget:
     """Both have to be there for either to count."""
-    tokens, end = given.get("max_thinking_tokens"), given.get("end_think_token_id")
+    tokens, end = given.optional_integer("max_thinking_tokens"), given.optional_integer("end_think_token_id")
     return ThinkingBudget() if tokens is None or end is None else ThinkingBudget(tokens, end)
 
 
@@ -68,7 +68,7 @@ def finished(
 ) -> PreparedRun:
     """One row per prompt; what is returned ends with the first end of line."""
     given.only("temperature", 0, why="draws of the reference cannot be repeated")
-    eos = given.get("eos_token_id")
+    eos = given.optional_integer("eos_token_id")
     ends = manifest.eos_token_ids if eos is None else (eos,)
     given.finish()
     longest = len(run.prompt_ids[0])
