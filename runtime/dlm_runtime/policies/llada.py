@@ -44,7 +44,8 @@ class Llada:
             settle(line, (line.prompt_length, len(line.canvas)))
 
     def _denoise(self, line: Line, block: tuple[int, int], steps: int) -> Passes:
-        quotas = even_quotas(masks_in(line, block, self.mask_token_id), steps)
+        masks = masks_in(line, block, self.mask_token_id)
+        quotas = even_quotas(masks, min(steps, masks + 1))  # of the zeros behind the masks' ones a single one is enough
         return Passes(
             query=(0, len(line.canvas)),
             window=from_first_mask(line, block[1], self.mask_token_id),

@@ -145,7 +145,7 @@ def _window(slate: Slate, frame: Frame) -> dict[str, Int64]:
 
 
 def _spans(slate: Slate, frame: Frame) -> tuple[Int64, Int64]:
-    """First and last-but-one column [n] of what a pass is asked about: the head over the vocabulary is dear."""
+    """First column [n] of what a pass is asked about, and the one behind its last: the head over the vocabulary is dear."""
     rows = frame.rows
     start, stop = slate.start[rows], slate.stop[rows]
     if frame.exact or not frame.any["narrow"]:
