@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,10 @@ from dlm_export.checkpoint import Checkpoint
 from dlm_export.cli import app
 from dlm_export.exporting import export_bundle
 from dlm_export.families import family_of
+from dlm_export.verify.sampler_runs import RecordedRun
+from dlm_export.verify.samples_file import read_samples
+from dlm_runtime.bundle import Bundle, Manifest
+from dlm_runtime.engines import Engine, OnnxEngine
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -164,3 +168,28 @@ def refused(tmp_path: Path) -> Callable[..., None]:
 def out(tmp_path: Path) -> Path:
     """Where a bundle goes; its parent holds nothing else."""
     return tmp_path / "out" / "bundle"
+
+
+@pytest.fixture(scope="module")
+def engines(members: Callable[[str], Any]) -> Iterator[Callable[[str], Engine]]:
+    """One engine per golden checkpoint, made when needed."""
+    made: dict[str, Engine] = {}
+
+    def engine(name: str) -> Engine:
+        return made.setdefault(name, OnnxEngine(Bundle.load(Path(members(name).bundle)), threads=1))
+
+    yield engine
+    for one in made.values():
+        one.close()
+
+
+@pytest.fixture
+def changed(members: Callable[[str], Any]) -> Callable[..., tuple[RecordedRun, Manifest]]:
+    """A recorded run with other parameters, and the manifest to prepare it with."""
+
+    def change(name: str, run: str, **params: Any) -> tuple[RecordedRun, Manifest]:
+        manifest = Bundle.load(members(name).bundle).manifest
+        found = next(one for one in read_samples(FIXTURES / name, manifest.vocab_size) if one.id == run)
+        return replace(found, params=found.params | params), manifest
+
+    return change

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from dlm_runtime.bundle import Bundle, Manifest
-from dlm_runtime.engines import Engine, OnnxEngine
+from dlm_runtime.bundle import Manifest
+from dlm_runtime.engines import Engine
 from dlm_runtime.policies.autoregressive import Autoregressive
 from dlm_runtime.policies.bd3lm import BlockSampler
 from dlm_runtime.policies.choose import LOOPS
@@ -27,37 +25,10 @@ from dlm_runtime.policies.self_speculation import LinearSelfSpeculation
 from dlm_runtime.policies.thinking import ThinkingBudget
 from dlm_runtime.policies.when_to_verify import ESTIMATORS, RULES, Verification
 from dlm_runtime.scheduler.together import write_together
+from random_lines import lines_of
 
 BLOCK_MODELS = ["sdar", "llada2", "llada21", "fast_dllm_v2", "nemotron_labs_diffusion", "diffusion_gemma"]
 THINKING = ThinkingBudget(11, 7)
-
-
-@pytest.fixture(scope="module")
-def engines(members: Callable[[str], Any]) -> Any:
-    """One engine per golden checkpoint, made when needed."""
-    made: dict[str, Engine] = {}
-
-    def engine(name: str) -> Engine:
-        return made.setdefault(name, OnnxEngine(Bundle.load(Path(members(name).bundle)), threads=1))
-
-    yield engine
-    for one in made.values():
-        one.close()
-
-
-def lines_of(manifest: Manifest, count: int, seed: int, temperatures: tuple[float, ...] = (0.0,), ends: int = 1) -> list[Line]:
-    """Random prompts and limits; `ends` random words end a line, so that many do."""
-    rng = random.Random(seed)
-    words = [i for i in range(3, manifest.vocab_size) if i != manifest.mask_token_id]
-    return [
-        Line(
-            tuple(rng.choices(words, k=rng.randrange(1, 24))),
-            rng.randrange(1, 30),
-            tuple(rng.sample(words, ends)),
-            Sampling(rng.choice(temperatures), rng.randrange(2**40)),
-        )
-        for _ in range(count)
-    ]
 
 
 def written(engine: Engine, policy: Policy, line: Line) -> int:
@@ -84,7 +55,7 @@ def published_pairs(manifest: Manifest) -> dict[str, list[Policy]]:
 def test_a_served_line_is_the_published_one_up_to_its_end(engines: Callable[[str], Engine], name: str) -> None:
     engine = engines(name)
     for number, policy in enumerate(published_pairs(engine.manifest)):
-        for served, published in zip(*(lines_of(engine.manifest, 8, number, ends=6) for _ in range(2)), strict=True):
+        for served, published in zip(*(lines_of(engine.manifest, 8, number, ends=6, most=30) for _ in range(2)), strict=True):
             served.limit = published.limit = max(served.limit, 8)  # LLaDA2.0 hurries where there is less
             published.limit += 40 if name == "fast_dllm_v2" else 0  # whose loop writes fewer tokens than it may
             most = written(engine, replace(policy, as_published=True), published)
@@ -98,8 +69,8 @@ def test_a_served_line_is_the_published_one_up_to_its_end(engines: Callable[[str
 def test_no_line_depends_on_its_company(engines: Callable[[str], Engine], name: str) -> None:
     engine = engines(name)
     policies = [loop.make(engine.manifest, 0.5) for loop in LOOPS if loop.fits(engine.manifest)]
-    alone = lines_of(engine.manifest, 18, 5, (0.0, 0.8))
-    mixed = [(policies[number % len(policies)], line) for number, line in enumerate(lines_of(engine.manifest, 18, 5, (0.0, 0.8)))]
+    alone = lines_of(engine.manifest, 18, 5, (0.0, 0.8), most=30)
+    mixed = [(policies[number % len(policies)], line) for number, line in enumerate(lines_of(engine.manifest, 18, 5, (0.0, 0.8), most=30))]
     together = write_together(engine, mixed)
     for line, (policy, other), result in zip(alone, mixed, together, strict=True):
         assert (written(engine, policy, line), line.tokens, line.ending) == (result.forwards, other.tokens, other.ending)
@@ -108,11 +79,11 @@ def test_no_line_depends_on_its_company(engines: Callable[[str], Engine], name: 
 def test_thoughts_end_when_their_budget_is_spent(engines: Callable[[str], Engine]) -> None:
     engine = engines("nemotron_labs_diffusion")
     length, mask = engine.manifest.block_length, engine.manifest.mask_token_id or 0
-    for line in lines_of(engine.manifest, 6, 2):
+    for line in lines_of(engine.manifest, 6, 2, most=30):
         line.limit, line.eos_token_ids = 24, frozenset()
         written(engine, ThresholdDiffusion(length, mask, 0.5, thinking=THINKING), line)
         assert 7 in line.tokens[:12]
-    for line in lines_of(engine.manifest, 6, 2):
+    for line in lines_of(engine.manifest, 6, 2, most=30):
         line.limit, line.eos_token_ids = 24, frozenset()
         written(engine, Autoregressive(THINKING), line)
         assert 7 in line.tokens[:12]
@@ -124,7 +95,7 @@ def test_a_budget_that_is_never_spent_changes_nothing(engines: Callable[[str], E
     for draft_threshold in (0.0, 0.5):
         free = LinearSelfSpeculation(length, mask, draft_threshold, as_published=True)
         bound = replace(free, thinking=ThinkingBudget(1000, 7))
-        first, second = (lines_of(engine.manifest, 6, 4) for _ in range(2))
+        first, second = (lines_of(engine.manifest, 6, 4, most=30) for _ in range(2))
         assert [written(engine, free, line) for line in first] == [written(engine, bound, line) for line in second]
         assert [line.tokens for line in first] == [line.tokens for line in second]
 

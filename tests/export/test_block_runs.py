@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from dlm_export.verify.sampler_runs import RecordedRun, UnsupportedRun, prepare
 from dlm_export.verify.samples import verify_samples
-from dlm_export.verify.samples_file import read_samples
 from dlm_runtime.bundle import Bundle, Manifest
 
 TESTS = Path(__file__).parents[1]
@@ -38,18 +37,6 @@ def test_every_recorded_run_of_dllms_block_sampler(members: Callable[[str], Any]
     results = [result for result in report.results if result.sampler == "dllm_bd3lm"]
     assert [result.sentences() for result in results if not result.equal] == []
     assert len(results) == 5
-
-
-@pytest.fixture
-def changed(members: Callable[[str], Any]) -> Callable[..., tuple[RecordedRun, Manifest]]:
-    """A recorded run with other parameters, and the manifest to prepare it with."""
-
-    def change(name: str, run: str, **params: Any) -> tuple[RecordedRun, Manifest]:
-        manifest = Bundle.load(members(name).bundle).manifest
-        found = next(one for one in read_samples(FIXTURES / name, manifest.vocab_size) if one.id == run)
-        return replace(found, params=found.params | params), manifest
-
-    return change
 
 
 WRONG: list[tuple[str, str, dict[str, Any], str]] = [

@@ -41,18 +41,6 @@ def test_runs_of_dllms_sampler(members: Callable[[str], Any]) -> None:
     assert len(results) == 6
 
 
-@pytest.fixture
-def changed(members: Callable[[str], Any]) -> Callable[..., tuple[RecordedRun, Manifest]]:
-    """A recorded run with other parameters, and the manifest to prepare it with."""
-
-    def change(name: str, run: str, **params: Any) -> tuple[RecordedRun, Manifest]:
-        manifest = Bundle.load(members(name).bundle).manifest
-        found = next(one for one in read_samples(TESTS / "fixtures" / name, manifest.vocab_size) if one.id == run)
-        return replace(found, params=found.params | params), manifest
-
-    return change
-
-
 WRONG: list[tuple[str, str, dict[str, Any], str]] = [
     ("llada", "low_confidence_0", {"remasking": "random"}, "remasking='random' is not supported; the order of `random` cannot be recorded"),
     ("llada", "low_confidence_0", {"temperature": 0.5}, "temperature=0.5 is not supported; draws of the reference cannot be repeated"),

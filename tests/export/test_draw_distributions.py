@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
-from dlm_runtime.bundle import Bundle
-from dlm_runtime.engines import Engine, OnnxEngine
+from dlm_runtime.engines import Engine
 from dlm_runtime.policies import Autoregressive, Line, LinearSelfSpeculation, Passes, Policy, Prefill, Sampling, policy_for
 from dlm_runtime.policies.dream import Dream
 from dlm_runtime.policies.llada import Llada
@@ -26,19 +24,6 @@ LINES = 1000
 WORDS = (20, 33, 41, 77, 90)  # all that may be drawn
 FILTERS: list[dict[str, Any]] = [{}, {"top_k": 3}, {"top_p": 0.7}, {"top_k": 4, "top_p": 0.8}]
 DEVIATIONS = 4.0  # standard deviations of a normal number that would be about as unlikely
-
-
-@pytest.fixture(scope="module")
-def engines(members: Callable[[str], Any]) -> Iterator[Callable[[str], Engine]]:
-    """One engine per golden checkpoint, made when needed."""
-    made: dict[str, Engine] = {}
-
-    def engine(name: str) -> Engine:
-        return made.setdefault(name, OnnxEngine(Bundle.load(Path(members(name).bundle)), threads=1))
-
-    yield engine
-    for one in made.values():
-        one.close()
 
 
 def sampling_of(engine: Engine, seed: int = 0, temperature: float = 4.0, **filters: Any) -> Sampling:

@@ -2,74 +2,24 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import pytest
-from dlm_runtime.bundle import Bundle, Manifest
-from dlm_runtime.engines import Engine, FakeEngine, OnnxEngine
+from dlm_runtime.engines import Engine, FakeEngine
 from dlm_runtime.errors import RequestError
-from dlm_runtime.policies import Line, Policy, Prefill, Sampling, policy_for
-from dlm_runtime.policies.choose import loop_for, loops_of
+from dlm_runtime.policies import Line, Prefill, Sampling, policy_for
+from dlm_runtime.policies.choose import loops_of
 from dlm_runtime.policies.credit import Credit
-from dlm_runtime.policies.dilated import Dilated
 from dlm_runtime.policies.hierarchy import Hierarchy
-from dlm_runtime.policies.klass import Klass
 from dlm_runtime.policies.plain import run_line
-from dlm_runtime.policies.remasking import Remasking
-from dlm_runtime.policies.sampler import Sampler
 from dlm_runtime.policies.with_sampler import WithSampler
 from dlm_runtime.scheduler import LineRequest, write_line
 from dlm_runtime.scheduler.together import write_together
+from random_lines import lines_of
+from sharp_samplers import SHARP, over
 
 NAMES = ("hierarchy", "credit", "klass", "dus", "remdm")
-SHARP: list[tuple[Sampler, bool]] = [  # with random weights nothing is sure of anything, so the thresholds are low; and whether it runs on
-    (Hierarchy(0.04, 0.015), False),
-    (Credit(0.05), False),
-    (Klass(0.02, 0.05, 2), False),
-    (Dilated(), False),
-    (Dilated(3, 0.02), False),
-    (Remasking(256, 0.1), True),
-    (Remasking(256, 0.05, 12), True),
-]
-
-
-@pytest.fixture(scope="module")
-def engines(members: Callable[[str], Any]) -> Iterator[Callable[[str], Engine]]:
-    """One engine per golden checkpoint, made when needed."""
-    made: dict[str, Engine] = {}
-
-    def engine(name: str) -> Engine:
-        return made.setdefault(name, OnnxEngine(Bundle.load(Path(members(name).bundle)), threads=1))
-
-    yield engine
-    for one in made.values():
-        one.close()
-
-
-def lines_of(manifest: Manifest, count: int, seed: int, temperatures: tuple[float, ...] = (0.0,)) -> list[Line]:
-    """Random prompts and limits; a random word ends a line."""
-    rng = random.Random(seed)
-    words = [i for i in range(3, manifest.vocab_size) if i != manifest.mask_token_id]
-    return [
-        Line(
-            tuple(rng.choices(words, k=rng.randrange(1, 24))),
-            rng.randrange(1, 40),
-            tuple(rng.sample(words, 1)),
-            Sampling(rng.choice(temperatures), rng.randrange(2**40)),
-        )
-        for _ in range(count)
-    ]
-
-
-def over(manifest: Manifest, sampler: Sampler, runs_on: bool) -> Policy:
-    own = loop_for(manifest, None).make(manifest, manifest.default_threshold)
-    return WithSampler(own, lambda line: sampler, runs_on, isinstance(sampler, Credit), getattr(sampler, "steps", 0))
-
-
 MODELS = ["llada", "llada_moe", "dream", "sdar", "llada2", "fast_dllm_v2", "a2d_qwen3", "mdlm", "bd3lm", "bert", "nemotron_labs_diffusion"]
 
 

@@ -16,8 +16,8 @@ WHOLE = ("canvas", "committed", "sampled_ids", "top_ids")  # outputs that are in
 SHAPES = {"committed": 1, "top_ids": 3, "top_logprobs": 3}  # dimensions; the others have two, rows and window
 
 
-def stand_in_creator(trt: Any) -> Any:
-    """A creator to register. The classes are made here, as their bases are the library's."""
+def stand_in(trt: Any) -> Any:
+    """The plugin's class, made here, as its bases are the library's."""
 
     class StandIn(trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime):
         def __init__(self, attributes: dict[str, int]) -> None:
@@ -70,6 +70,13 @@ def stand_in_creator(trt: Any) -> Any:
             copy.__dict__.update(self.__dict__)
             return copy
 
+    return StandIn
+
+
+def stand_in_creator(trt: Any) -> Any:
+    """A creator to register, of a class that is made here for the same reason."""
+    plugin = stand_in(trt)
+
     class Creator(trt.IPluginCreatorV3One):
         def __init__(self) -> None:
             trt.IPluginCreatorV3One.__init__(self)
@@ -79,7 +86,7 @@ def stand_in_creator(trt: Any) -> Any:
 
         def create_plugin(self, name: str, fields: Any, phase: Any) -> Any:
             """Integers come as INT32 from the parser and as INT64 from a plan."""
-            return StandIn({field.name: int(field.data[0]) for field in fields if field.name in ATTRIBUTES})
+            return plugin({field.name: int(field.data[0]) for field in fields if field.name in ATTRIBUTES})
 
     return Creator()
 

@@ -72,7 +72,7 @@ def sampling_scores(biased: Floats, inputs: UnmaskInputs) -> Floats:
     return biased + noise * np.maximum(inputs.temperature, 0)[:, None, None]
 
 
-def ranks(score: Floats) -> Ints:
+def ranks(score: NDArray[np.floating]) -> Ints:
     """Place of every position in its row, 0 for the highest score; the lower position wins a tie. -> [B, W]."""
     order = np.argsort(-score, axis=-1, kind="stable")
     places = np.empty_like(order)

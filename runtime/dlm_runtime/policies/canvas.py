@@ -1,13 +1,46 @@
-"""What the policies that denoise one long canvas share: where its blocks lie and where its first mask is."""
+"""What the policies that denoise one long canvas share: its blocks one after the other, and where its first mask is."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 
 from dlm_runtime.policies.line import Line
-from dlm_runtime.policies.passes import Span
+from dlm_runtime.policies.passes import Decoding, Span
+
+
+class Blockwise(Protocol):
+    """A policy that spreads `steps` passes over blocks of `block_length` columns."""
+
+    @property
+    def block_length(self) -> int: ...
+    @property
+    def steps(self) -> int: ...
+    @property
+    def as_published(self) -> bool: ...
+
+
+def check_schedule(policy: Blockwise) -> None:
+    """Raises ValueError where block length or steps are below 1."""
+    for name, value in (("block_length", policy.block_length), ("steps", policy.steps)):
+        if value < 1:
+            raise ValueError(f"self.{name}={value} must be at least 1")
+
+
+def block_by_block(policy: Blockwise, line: Line, denoise: Callable[[Span, int], Decoding]) -> Decoding:
+    """Asks for what `denoise` says of every block, given it and the number of blocks, and hands the tokens to the line.
+
+    A line that is served ends with the block that holds its end; a published loop goes through all of them first.
+    """
+    blocks = list(blocks_behind(line, policy.block_length))
+    for block in blocks:
+        yield from denoise(block, len(blocks))
+        if not policy.as_published and settle(line, block):
+            return
+    if policy.as_published:
+        settle(line, (blocks[0][0], blocks[-1][1]))
 
 
 def blocks_behind(line: Line, block_length: int) -> Iterator[Span]:

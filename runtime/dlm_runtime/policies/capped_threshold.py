@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dlm_runtime.policies.sampler import Bools, Int64, SamplerStep
+from dlm_runtime.policies.sampler import Bools, Int64, SamplerStep, surest_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,8 @@ class CappedThreshold:
     @staticmethod
     def choose(step: SamplerStep, mask_token_id: int) -> tuple[Int64, Bools]:
         """See `Sampler`."""
-        confidence = np.where(step.masked, step.confidence, -np.inf)
-        order = np.argsort(-confidence, axis=1, kind="stable")
-        rank = np.argsort(order, axis=1, kind="stable")  # [n, W]
+        rank = surest_first(step.confidence, step.masked)  # [n, W]
         most = step.masked.sum(1) - step.quota
-        sure = (confidence >= step.parameters[:, :1]) | (rank == 0)
+        sure = (step.confidence >= step.parameters[:, :1]) | (rank == 0)
         taken = step.masked & sure & (rank < most[:, None])
         return np.where(taken, step.sampled, step.tokens), np.zeros(len(taken), np.bool_)

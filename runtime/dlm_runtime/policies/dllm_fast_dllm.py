@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dlm_runtime.policies.canvas import blocks_behind, masks_in, settle
+from dlm_runtime.policies.canvas import block_by_block, check_schedule, masks_in
 from dlm_runtime.policies.fast_dllm_v1 import BlockCache, cached_query, kept_columns
 from dlm_runtime.policies.line import Line
 from dlm_runtime.policies.passes import Decoding, Passes, Rule, Sees, Span, Until
@@ -35,22 +35,12 @@ class DllmFastDllm:
     as_published: bool = False
 
     def __post_init__(self) -> None:
-        if self.block_length < 1:
-            raise ValueError(f"{self.block_length=} must be at least 1")
-        if self.steps < 1:
-            raise ValueError(f"{self.steps=} must be at least 1")
+        check_schedule(self)
 
     def decode(self, line: Line) -> Decoding:
         line.lay(line.limit, self.mask_token_id)
         line.canvas = np.append(line.canvas, np.array(self.padding_ids, np.int64))
-        blocks = list(blocks_behind(line, self.block_length))
-        steps = -(-self.steps // len(blocks))
-        for block in blocks:
-            yield from self._denoise(line, block, steps)
-            if not self.as_published and settle(line, block):
-                return
-        if self.as_published:
-            settle(line, (line.prompt_length, line.prompt_length + line.limit))
+        yield from block_by_block(self, line, lambda block, blocks: self._denoise(line, block, -(-self.steps // blocks)))
 
     def _denoise(self, line: Line, block: Span, steps: int) -> Decoding:
         length, masks = len(line.canvas), masks_in(line, block, self.mask_token_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dlm_runtime.policies.canvas import blocks_behind, from_first_mask, masks_in, settle
+from dlm_runtime.policies.canvas import block_by_block, check_schedule, from_first_mask, masks_in, settle
 from dlm_runtime.policies.capped_threshold import CappedThreshold
 from dlm_runtime.policies.line import Line
 from dlm_runtime.policies.passes import Decoding, Measure, Passes, Rule, Sees, Span, Until
@@ -29,25 +29,15 @@ class DllmMdlm:
     as_published: bool = False
 
     def __post_init__(self) -> None:
-        if self.block_length < 1:
-            raise ValueError(f"{self.block_length=} must be at least 1")
-        if self.steps < 1:
-            raise ValueError(f"{self.steps=} must be at least 1")
+        check_schedule(self)
 
     def decode(self, line: Line) -> Decoding:
         line.lay(line.limit, self.mask_token_id)
-        blocks = list(blocks_behind(line, self.block_length))
-        steps = -(-self.steps // len(blocks))
-        for block in blocks:
-            yield self._denoise(line, block, steps)
-            if not self.as_published and settle(line, block):
-                return
-        if self.as_published:
-            settle(line, (line.prompt_length, len(line.canvas)))
+        yield from block_by_block(self, line, lambda block, blocks: self._denoise(line, block, -(-self.steps // blocks)))
 
-    def _denoise(self, line: Line, block: Span, steps: int) -> Passes:
+    def _denoise(self, line: Line, block: Span, steps: int) -> Decoding:
         quotas = rounded_quotas(masks_in(line, block, self.mask_token_id), steps, self.schedule)
-        return Passes(
+        yield Passes(
             query=(0, len(line.canvas)),
             window=from_first_mask(line, block[1], self.mask_token_id),
             sees=Sees.WHOLE,

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dlm_runtime.policies.sampler import Bools, Int64, SamplerStep
+from dlm_runtime.policies.sampler import Bools, Int64, SamplerStep, surest_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,7 @@ class Edits:
         """The window's tokens [n, W], and which rows are through with their block [n]."""
         threshold, editing_threshold, max_post_steps = step.parameters.T[:, :, None]
         sure = step.masked & (step.confidence > threshold)
-        order = np.argsort(np.where(step.masked, -step.confidence, np.inf), axis=1, kind="stable")
-        rank = np.argsort(order, axis=1, kind="stable")
-        best = step.masked & (rank < step.quota[:, None])
+        best = step.masked & (surest_first(step.confidence, step.masked) < step.quota[:, None])
         filled = np.where(sure.sum(1, keepdims=True) >= step.quota[:, None], sure, best)
         written = step.inside & ~step.masked
         edited = written & (step.confidence > editing_threshold) & (step.sampled != step.tokens)

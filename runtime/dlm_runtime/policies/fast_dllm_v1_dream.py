@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dlm_runtime.policies.canvas import blocks_behind, masks_in, settle
+from dlm_runtime.policies.canvas import block_by_block, check_schedule, masks_in
 from dlm_runtime.policies.fast_dllm_v1 import BlockCache, cached_query, kept_columns
 from dlm_runtime.policies.line import Line
 from dlm_runtime.policies.passes import Decoding, Measure, Passes, Rule, Sees, Span, Until
@@ -32,23 +32,13 @@ class FastDllmV1Dream:
     as_published: bool = False
 
     def __post_init__(self) -> None:
-        if self.block_length < 1:
-            raise ValueError(f"{self.block_length=} must be at least 1")
-        if self.steps < 1:
-            raise ValueError(f"{self.steps=} must be at least 1")
+        check_schedule(self)
         if self.cache == "none":
             raise ValueError(f"{self.cache=} must be prefix or dual; without a cache, decode as Dream does")
 
     def decode(self, line: Line) -> Decoding:
         line.lay(line.limit, self.mask_token_id)
-        blocks = list(blocks_behind(line, self.block_length))
-        steps = max(self.steps // len(blocks), 1)
-        for block in blocks:
-            yield from self._denoise(line, block, steps)
-            if not self.as_published and settle(line, block):
-                return
-        if self.as_published:
-            settle(line, (line.prompt_length, len(line.canvas)))
+        yield from block_by_block(self, line, lambda block, blocks: self._denoise(line, block, max(self.steps // blocks, 1)))
 
     def _denoise(self, line: Line, block: Span, steps: int) -> Decoding:
         length, first = len(line.canvas), (block[0], block[0] + 1)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from dlm_runtime.policies.sampler import Bools, Int64, SamplerStep
+from dlm_runtime.policies.sampler import Bools, Int64, SamplerStep, surest_first
 
 MOST_TOKENS = 8
 
@@ -44,7 +44,5 @@ class Hesitant:
         logits = np.where(unsure[:, None, :-1], -np.inf, step.logits.astype(np.float64))  # [n, W, V]
         weights = np.exp(logits - logits.max(-1, keepdims=True))
         drawn = np.take_along_axis(weights, step.sampled[..., None], -1)[..., 0] / weights.sum(-1)
-        confidence = np.where(step.masked, drawn, -np.inf)
-        rank = np.argsort(np.argsort(-confidence, axis=1, kind="stable"), axis=1, kind="stable")
-        taken = step.masked & (rank < step.quota[:, None])
+        taken = step.masked & (surest_first(drawn, step.masked) < step.quota[:, None])
         return np.where(taken, step.sampled, step.tokens), np.zeros(len(taken), np.bool_)

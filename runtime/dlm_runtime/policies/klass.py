@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from dlm_runtime.policies.sampler import Bools, Float32, Int64, SamplerStep
+from dlm_runtime.policies.sampler import Bools, Float32, Int64, SamplerStep, surest_first
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,7 @@ class Klass:
         step.memory[..., 0] = np.where(steady, step.memory[..., 0] + 1, 0)
         step.memory[..., 1] = 1
         ready = step.masked & (step.confidence > least) & (step.memory[..., 0] >= history)
-        confidence = np.where(step.masked, step.confidence, -np.inf)
-        rank = np.argsort(np.argsort(-confidence, axis=1, kind="stable"), axis=1, kind="stable")
-        best = step.masked & (rank < np.maximum(step.quota, 1)[:, None])
+        best = step.masked & (surest_first(step.confidence, step.masked) < np.maximum(step.quota, 1)[:, None])
         taken = np.where(ready.any(1, keepdims=True), ready, best)
         return np.where(taken, step.sampled, step.tokens), np.zeros(len(taken), np.bool_)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dlm_runtime.policies.canvas import blocks_behind, from_first_mask, masks_in, settle
+from dlm_runtime.policies.canvas import block_by_block, check_schedule, from_first_mask, masks_in
 from dlm_runtime.policies.line import Line
-from dlm_runtime.policies.passes import Decoding, Passes, Rule, Sees, Until
+from dlm_runtime.policies.passes import Decoding, Passes, Rule, Sees, Span, Until
 from dlm_runtime.policies.quotas import even_quotas
 from dlm_runtime.policies.sampler import Sampler
 
@@ -27,26 +27,16 @@ class Llada:
     as_published: bool = False
 
     def __post_init__(self) -> None:
-        if self.block_length < 1:
-            raise ValueError(f"{self.block_length=} must be at least 1")
-        if self.steps < 1:
-            raise ValueError(f"{self.steps=} must be at least 1")
+        check_schedule(self)
 
     def decode(self, line: Line) -> Decoding:
         line.lay(line.limit, self.mask_token_id)
-        blocks = list(blocks_behind(line, self.block_length))
-        steps = max(self.steps // len(blocks), 1)
-        for block in blocks:
-            yield self._denoise(line, block, steps)
-            if not self.as_published and settle(line, block):
-                return
-        if self.as_published:
-            settle(line, (line.prompt_length, len(line.canvas)))
+        yield from block_by_block(self, line, lambda block, blocks: self._denoise(line, block, max(self.steps // blocks, 1)))
 
-    def _denoise(self, line: Line, block: tuple[int, int], steps: int) -> Passes:
+    def _denoise(self, line: Line, block: Span, steps: int) -> Decoding:
         masks = masks_in(line, block, self.mask_token_id)
         quotas = even_quotas(masks, min(steps, masks + 1))  # of the zeros behind the masks' ones a single one is enough
-        return Passes(
+        yield Passes(
             query=(0, len(line.canvas)),
             window=from_first_mask(line, block[1], self.mask_token_id),
             sees=Sees.WHOLE,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
+from dlm_kernels.unmask.reference import ranks
 from numpy.typing import NDArray
 
 Int64 = NDArray[np.int64]
@@ -50,3 +51,8 @@ class Sampler(Protocol):
     def choose(step: SamplerStep, mask_token_id: int) -> tuple[Int64, Bools]:
         """The window's tokens after the pass [n, W], and which rows are done whatever `until` says [n]."""
         ...
+
+
+def surest_first(confidence: NDArray[np.floating], masked: Bools) -> Int64:
+    """Place of every masked position in its row, 0 for the surest; the lower one wins a tie, the others come last. [n, W] -> [n, W]."""
+    return ranks(np.where(masked, confidence, -np.inf))
