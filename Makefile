@@ -7,7 +7,7 @@ TORCH  ?= torch==2.13.0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: demo serve test lint proto tavern-checkpoint tavern-bundle clean help
+.PHONY: demo serve test test-slow lint proto tavern-checkpoint tavern-bundle clean help
 
 help:            ## Show this list
 	@grep -hE '^[a-z-]+: .*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/\t/' | expand -t 20
@@ -18,8 +18,11 @@ demo: $(VENV)/.runtime  ## Thirty-two characters answer thirty-two players at on
 serve: $(VENV)/.runtime  ## Serve the embedded tavern on 127.0.0.1:50051
 	$(BIN)/dlm-serve $(ARGS)
 
-test: $(VENV)/.dev  ## Install the dev extras and run every test
+test: $(VENV)/.dev  ## Install the dev extras and run every test but the slow ones
 	$(BIN)/python -m pytest $(ARGS)
+
+test-slow: $(VENV)/.dev  ## Run the slow tests: every fixture in every precision as an engine, kernels for every GPU
+	$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, pyright and buf
 	$(BIN)/ruff check .
